@@ -1,0 +1,206 @@
+"""What this machine is and what it can do, from its own words; what is not known is None."""
+
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import torch
+
+GIB = 2**30
+
+
+class CannotRun(ValueError):
+    """This machine cannot do what the recipe asks; the message says why and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine as seen by one run. Bytes for memory; None where the machine does not say."""
+
+    device: str  # "cpu", "cuda:0", "mps"
+    name: str  # of the accelerator, or of the processor
+    cores: int  # that this process may use
+    memory: int  # bytes of main memory that this process may use
+    device_memory: int | None
+    bf16: bool  # in hardware
+    fp16: bool  # fast in training, in hardware
+    tf32: bool
+    system: str
+    python: str
+    torch: str
+    versions: dict
+
+    @property
+    def kind(self) -> str:
+        """ "cpu", "cuda" or "mps"."""
+        return self.device.split(":")[0]
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The machine in one line of words."""
+        memory = f"{self.memory / GIB:.0f} GiB of memory"
+        if self.kind == "cpu":
+            return f"{self.name}, {self.cores} core{'s' * (self.cores != 1)}, {memory}, no GPU in use"
+        own = f"{self.device_memory / GIB:.0f} GiB" if self.device_memory else "memory n/a"
+        return f"{self.name} ({own}) beside {self.cores} cores and {memory}"
+
+    def limits(self) -> list[str]:
+        """What a learner cannot see on this machine, a sentence each."""
+        if self.kind == "cuda":
+            return [] if self.tf32 else ["This GPU has no TF32 and no bf16 tensor cores: those steps are refused or slow."]
+        limits = ["There is no NVIDIA GPU here: TF32, device events and GPU power are n/a."]
+        if self.kind == "cpu":
+            limits.append(
+                "The processor computes bf16 in hardware, fp16 training it does not."
+                if self.bf16
+                else "The processor has no bf16 and no fp16 arithmetic: reduced precision will be emulated, and slow."
+            )
+        if self.cores < 4:
+            limits.append(f"With {self.cores} cores, workers and training share the same cores.")
+        return limits
+
+    def check(self, recipe) -> list[str]:
+        """Notes on what this machine will do with a recipe that it can run.
+
+        Raises:
+            CannotRun: it cannot run it.
+        """
+        if recipe.precision == "tf32" and not self.tf32:
+            raise CannotRun(
+                f"precision='tf32' needs an NVIDIA GPU with tensor cores (Ampere or newer), and this is {self.name}: "
+                "choose fp32 or bf16."
+            )
+        if recipe.workers > 4 * self.cores:
+            raise CannotRun(
+                f"workers={recipe.workers} is more than four times the {self.cores} cores here: "
+                f"choose at most {4 * self.cores}."
+            )
+        if recipe.start_method != "auto" and recipe.start_method not in _start_methods():
+            raise CannotRun(
+                f"start_method={recipe.start_method!r} does not exist on {self.system}: choose "
+                f"{' or '.join(_start_methods())}."
+            )
+        notes = []
+        if recipe.precision == "bf16" and not self.bf16:
+            notes.append(f"{self.name} has no bf16 arithmetic: it is emulated.")
+        if recipe.workers and recipe.cache == "device":
+            notes.append("With cache='device' nothing is left for workers to do: none are started.")
+        elif recipe.workers:
+            threads = max(1, self.cores - recipe.workers) if self.kind == "cpu" else None
+            if threads:
+                notes.append(
+                    f"{recipe.workers} of {self.cores} cores go to workers: torch computes with {threads} "
+                    f"thread{'s' * (threads != 1)}."
+                )
+            if recipe.workers >= self.cores:
+                notes.append(f"{recipe.workers} workers on {self.cores} cores compete with the training itself.")
+        return notes
+
+
+@cache
+def machine(device: str = "auto") -> Machine:
+    """This machine, training on ``device`` ("auto" takes a CUDA GPU, else Apple's MPS, else the CPU).
+
+    Raises:
+        CannotRun: there is no such device here.
+    """
+    device = _resolve(device)
+    kind = device.split(":")[0]
+    if kind == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        ampere = properties.major >= 8
+        own = {"name": properties.name, "device_memory": properties.total_memory}
+        own |= {"bf16": ampere, "tf32": ampere, "fp16": properties.major >= 7}
+    elif kind == "mps":
+        own = {"name": f"{_processor()} GPU", "device_memory": torch.mps.recommended_max_memory()}
+        own |= {"bf16": True, "tf32": False, "fp16": True}
+    else:
+        own = {"name": _processor(), "device_memory": None, "tf32": False}
+        own |= {"bf16": _cpu_has("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"), "fp16": _cpu_has("amx_fp16")}
+    return Machine(
+        device=device,
+        cores=cores(),
+        memory=_memory(),
+        system=platform.system(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        versions={name: _version(name) for name in ("speedkit", "torch", "torchvision", "numpy", "ipywidgets")},
+        **own,
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use: its affinity mask, cut by a container's CPU quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _first_line("/sys/fs/cgroup/cpu.max").split()
+    if len(quota) == 2 and quota[0].isdigit():
+        count = min(count, max(1, int(quota[0]) // int(quota[1])))
+    return count
+
+
+def shared_memory_free() -> int | None:
+    """Bytes free for shared memory (``/dev/shm`` on Linux), None where the system sets no such limit."""
+    return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None
+
+
+def _resolve(device):
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count()
+        index = int(device.partition(":")[2] or 0)
+        if index >= count:
+            raise CannotRun(f"device={device!r}: torch finds {count or 'no'} CUDA GPUs here; choose device='auto'.")
+        return f"cuda:{index}"
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise CannotRun("device='mps': torch finds no Apple GPU here; choose device='auto'.")
+    return device
+
+
+def _processor():
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "processor"
+
+
+def _cpu_has(*features):
+    flags = next((line.split() for line in _lines("/proc/cpuinfo") if line.startswith(("flags", "Features"))), [])
+    return any(feature in flags for feature in features)
+
+
+def _memory():
+    total = psutil.virtual_memory().total
+    limit = _first_line("/sys/fs/cgroup/memory.max")
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _start_methods():
+    import multiprocessing
+
+    return multiprocessing.get_all_start_methods()
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _lines(path):
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _first_line(path):
+    return next(iter(_lines(path)), "")

@@ -1,0 +1,1 @@
+"""The six techniques, one file each. Nothing here imports anything else of speedkit."""

@@ -1,0 +1,66 @@
+"""Augmentation on the fly: a new random variant of each image in every epoch, made while training and not stored.
+
+Every variant depends on the seed, the epoch and the image alone, so that it is the same with any number of workers.
+Sources: Krizhevsky et al. 2012 (crop and flip); Cubuk et al. 2020, "RandAugment".
+"""
+
+import random
+
+import torch
+import torch.nn.functional as F
+from torchvision.transforms import v2
+
+
+class CropAndFlip:
+    """One image at a time: shift it by up to ``shift`` pixels (zeros move in), mirror it half of the time."""
+
+    def __init__(self, shift: int, seed: int):
+        self.shift, self.seed = shift, seed
+
+    def __call__(self, image: torch.Tensor, key: int) -> torch.Tensor:
+        """image: uint8 [C, H, W]; key: a number for this image in this epoch."""
+        draw = random.Random((self.seed << 48) + key)
+        down, right = draw.randint(0, 2 * self.shift), draw.randint(0, 2 * self.shift)
+        height, width = image.shape[-2:]
+        image = F.pad(image, (self.shift,) * 4)[..., down : down + height, right : right + width]
+        return image.flip(-1) if draw.random() < 0.5 else image
+
+
+class Heavy:
+    """RandAugment, two operations at magnitude 9, then crop and flip: many times the work of a crop."""
+
+    def __init__(self, shift: int, seed: int):
+        self.crop_and_flip = CropAndFlip(shift, seed)
+        self.rand_augment = v2.RandAugment(num_ops=2, magnitude=9)
+
+    def __call__(self, image: torch.Tensor, key: int) -> torch.Tensor:
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
+            torch.default_generator.manual_seed((self.crop_and_flip.seed << 32) ^ key)
+            image = self.rand_augment(image)
+        return self.crop_and_flip(image, key)
+
+
+class BatchCropAndFlip:
+    """The same crop and flip for a whole batch at once, on the device that holds all images.
+
+    Padded and mirrored copies are made once; a batch is then a single gather: which image, which of the two
+    copies, which window.
+    """
+
+    def __init__(self, images: torch.Tensor, shift: int):
+        """images: uint8 [N, C, H, W]."""
+        self.count, (height, width) = len(images), images.shape[-2:]
+        padded = F.pad(images, (shift,) * 4)
+        self.windows = torch.cat([padded, padded.flip(-1)]).unfold(2, height, 1).unfold(3, width, 1)
+        self.places = 2 * shift + 1
+
+    def __call__(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """indices: int64 [B], on the images' device; returns uint8 [B, C, H, W]."""
+        draw = {"size": indices.shape, "device": indices.device, "generator": generator}
+        mirrored = torch.randint(0, 2, **draw) * self.count
+        return self.windows[indices + mirrored, :, torch.randint(self.places, **draw), torch.randint(self.places, **draw)]
+
+
+def per_image(name: str, shift: int, seed: int):
+    """The transform named by ``Recipe.augment``: a callable (image, key) -> image, or None for "off"."""
+    return {"off": None, "light": CropAndFlip(shift, seed), "heavy": Heavy(shift, seed)}[name]

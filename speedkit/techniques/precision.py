@@ -1,0 +1,69 @@
+"""Reduced precision: compute a step in fewer bits.
+
+Source: Micikevicius et al. 2018, "Mixed Precision Training", and PyTorch's ``torch.amp``.
+"""
+
+import copy
+import time
+from contextlib import nullcontext
+
+import torch
+
+AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Precision:
+    """fp32, tf32, fp16 with a gradient scaler, or bf16. A context manager: it puts back the TF32 settings it found."""
+
+    def __init__(self, name: str, device: str):
+        self.kind = device.split(":")[0]
+        self.dtype = AUTOCAST.get(name)
+        self.tf32 = "tf32" if name == "tf32" else "ieee"
+        # Small fp16 gradients would round to zero: the scaler multiplies the loss, and divides the gradients again.
+        self.scaler = torch.amp.GradScaler(self.kind, enabled=name == "fp16")
+
+    def autocast(self):
+        """The context in which the forward pass picks its number format operator by operator."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.kind, self.dtype)
+
+    def step(self, loss, optimizer):
+        """Backward pass and update; with fp16, scaled, and skipped where a gradient overflowed."""
+        optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def __enter__(self):
+        # Without this, an "fp32" convolution on Ampere or newer GPUs is already TF32.
+        self.found = [backend.fp32_precision for backend in _fp32_backends()]
+        for backend in _fp32_backends():
+            backend.fp32_precision = self.tf32
+        return self
+
+    def __exit__(self, *_):
+        for backend, found in zip(_fp32_backends(), self.found, strict=True):
+            backend.fp32_precision = found
+
+
+def slowdown(name: str, model, images, labels, steps: int = 3) -> float:
+    """How many times longer ``steps`` training steps of a copy of ``model`` take in this precision than in fp32.
+
+    On a device without arithmetic for a format, torch computes correctly and says nothing, even at a hundredth
+    of the speed: so time a few steps before committing to many. For CPUs (host clock, nothing asynchronous).
+    """
+    seconds = {}
+    for precision in (Precision("fp32", "cpu"), Precision(name, "cpu")):
+        trial = copy.deepcopy(model).train()
+        optimizer = torch.optim.SGD(trial.parameters(), lr=1e-6)
+        for step in range(steps + 1):
+            if step == 1:  # the first one warms up
+                start = time.perf_counter()
+            with precision.autocast():
+                loss = torch.nn.functional.cross_entropy(trial(images), labels)
+            precision.step(loss, optimizer)
+        seconds[precision.dtype] = time.perf_counter() - start
+    return seconds[AUTOCAST[name]] / seconds[None]
+
+
+def _fp32_backends():
+    return torch.backends.cuda.matmul, torch.backends.cudnn.conv

@@ -1,0 +1,51 @@
+"""Parallel loading: processes that read, decode and augment the next batches while the device computes this one.
+
+Source: ``torch.utils.data.DataLoader``.
+"""
+
+from contextlib import contextmanager
+
+import torch
+from torch.utils.data import DataLoader
+
+
+def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: str = "auto", pin_memory: bool = False):
+    """A DataLoader over ``dataset`` in the order of ``batches`` (lists of keys), ``workers`` processes beside it.
+
+    The workers persist: they are started once, not once an epoch. ``dataset`` must be importable by them, so its
+    class lives in a module, never in a notebook's cell.
+    """
+    options = {"batch_sampler": batches, "collate_fn": as_they_are, "pin_memory": pin_memory, "num_workers": workers}
+    if workers:
+        options |= {"persistent_workers": True, "prefetch_factor": prefetch}
+        options |= {"multiprocessing_context": None if start_method == "auto" else start_method}
+    return DataLoader(dataset, **options)
+
+
+def as_they_are(batch):
+    """The dataset gathers whole batches itself: nothing is left to collate."""
+    return batch
+
+
+def processes(loader) -> list:
+    """The worker processes that are running for a loader."""
+    return getattr(getattr(loader, "_iterator", None), "_workers", [])
+
+
+def stop(loader):
+    """Ends the worker processes now, and not when Python gets to collecting the loader."""
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
+        loader._iterator = None
+
+
+@contextmanager
+def threads_beside(workers: int, cores: int):
+    """Leaves one core to each worker: torch computes with ``cores - workers`` threads, at least one."""
+    found = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores - workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(found)
