@@ -1,0 +1,1 @@
+"""speedkit: see, on your own machine, what makes deep-learning training fast."""

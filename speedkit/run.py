@@ -1,0 +1,328 @@
+"""What one training produced: the recipe, the machine, and columns of what was measured."""
+
+import contextlib
+import html
+import json
+import math
+import os
+import tempfile
+from array import array
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from speedkit.recipe import Recipe, smoke
+
+FORMAT = 1
+STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss", "reads")
+EPOCH_COLUMNS = (
+    "steps",
+    "t",
+    "train_s",
+    "evaluate_s",
+    "reads",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+)
+
+
+class Preparing(NamedTuple):
+    """Work before the first step: ``done`` of ``total`` pieces of ``what``."""
+
+    what: str
+    done: int
+    total: int
+
+
+class Step(NamedTuple):
+    """Step ``n`` (from 0) has been started; its figures are in the run's columns as soon as they are known."""
+
+    n: int
+
+
+class Epoch(NamedTuple):
+    """Epoch ``n`` (from 0) has ended and was evaluated."""
+
+    n: int
+
+
+class NotFinite(ArithmeticError):
+    """The loss became nan or infinite."""
+
+
+class Run:
+    """One training run. Seconds, bytes, and shares from 0 to 1; nan (null in JSON) where a figure is not available.
+
+    Step columns: ``epoch``; ``t``, seconds since the first step began; ``wait_s``, the device idle while the loop
+    waits for data; ``compute_s``, transfer and computing (device time by events on CUDA and MPS, host time on a
+    CPU); ``step_s``, the whole step; ``memory``, allocated on the device, or the resident set of the process and its
+    workers on a CPU; ``loss``; ``reads``, images read from the source, not from a cache.
+    Epoch columns: ``steps`` and ``t`` at its end, ``train_s``, ``evaluate_s``, ``reads``, and losses and accuracies,
+    all in evaluation mode but ``train_loss``, which is the mean over the epoch's steps. ``train_accuracy`` is of the
+    first thousand training images, without augmentation.
+    """
+
+    def __init__(self, recipe: Recipe):
+        self.smoke = smoke()
+        self.recipe = recipe.for_smoke() if self.smoke else recipe
+        self.machine: dict = {}
+        self.status, self.reason = "new", ""
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.notes: list[str] = []
+        self.total_steps: int | None = None
+        self.figures: dict[str, float] = {}  # one each a run: prepare_s, peak memory, energy, test accuracy
+        self.steps = {name: array("d") for name in STEP_COLUMNS}
+        self.epochs = {name: array("d") for name in EPOCH_COLUMNS}
+        self.count = 0  # of whole rows in steps: a reader in another thread stays below it
+
+    # Recording, for the training loop
+
+    @contextmanager
+    def recording(self):
+        """Keeps ``status`` and ``reason`` true, however the training inside ends."""
+        self.status = "running"
+        try:
+            yield self
+        except GeneratorExit:
+            self.status, self.reason = "stopped", "stopped by hand"
+            raise
+        except BaseException as error:
+            self.status, self.reason = "failed", str(error) or type(error).__name__
+            raise
+        else:
+            self.status = "finished"
+
+    def step(self, **figures) -> Step:
+        """Appends a row to the step columns; what is not given is nan."""
+        for name, column in self.steps.items():
+            column.append(figures.get(name, math.nan))
+        self.count += 1
+        return Step(self.count - 1)
+
+    def epoch(self, **figures) -> Epoch:
+        """Appends a row to the epoch columns; what is not given is nan."""
+        for name, column in self.epochs.items():
+            column.append(figures.get(name, math.nan))
+        return Epoch(len(self.epochs["t"]) - 1)
+
+    def note(self, sentence: str):
+        """Adds a sentence that the reader of the run should know, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    # Reading, safe from another thread while the run goes on
+
+    def column(self, name: str) -> np.ndarray:
+        """A copy of one step column so far: float64 [steps]; ``images_per_s`` is derived from ``step_s``."""
+        if name == "images_per_s":
+            return self.recipe.batch_size / self.column("step_s")
+        return np.frombuffer(self.steps[name][: self.count].tobytes())
+
+    def epoch_column(self, name: str) -> np.ndarray:
+        """A copy of one epoch column so far: float64 [epochs]."""
+        return np.frombuffer(self.epochs[name][:].tobytes())
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of the step time in which the device waited for data; the first step, a warm-up, is left out."""
+        wait, step = self.column("wait_s")[1:], self.column("step_s")[1:]
+        known = np.isfinite(wait) & np.isfinite(step)
+        return float(wait[known].sum() / step[known].sum()) if known.any() else math.nan
+
+    def median(self, name: str) -> float:
+        """The median of a step column without the first step; nan where there is none."""
+        values = self.column(name)[1:]
+        values = values[np.isfinite(values)]
+        return float(np.median(values)) if len(values) else math.nan
+
+    def last(self, name: str) -> float:
+        """The last value of an epoch column; nan before the first epoch has ended."""
+        values = self.epoch_column(name)
+        return float(values[-1]) if len(values) else math.nan
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the beginning of the first step to the end of the last step or evaluation."""
+        ends = [column[-1] for column in (self.steps["t"], self.epochs["t"]) if len(column)]
+        return max(ends, default=0.0)
+
+    @property
+    def label(self) -> str:
+        return self.recipe.label
+
+    def where_time_goes(self) -> str:
+        """One sentence on where a step's time goes, and so on which techniques can help at all."""
+        share = self.waiting_share
+        if not math.isfinite(share):
+            return "Where the time goes is known from the second step on."
+        if share >= 0.5:
+            return f"{share:.0%} waiting for data: more workers or a cache can help; precision cannot help much."
+        if share >= 0.15:
+            return (
+                f"{share:.0%} waiting for data, {1 - share:.0%} computing: workers or a cache can win back at most the "
+                "first, a cheaper step at most the second."
+            )
+        return f"{share:.0%} waiting for data: only a cheaper or a rarer step can help; workers and caches cannot."
+
+    # Keeping
+
+    def to_frame(self):
+        """The step columns as a pandas DataFrame, one row a step."""
+        import pandas
+
+        return pandas.DataFrame({name: self.column(name) for name in (*STEP_COLUMNS, "images_per_s")})
+
+    def epochs_to_frame(self):
+        """The epoch columns as a pandas DataFrame, one row an epoch."""
+        import pandas
+
+        return pandas.DataFrame({name: self.epoch_column(name) for name in EPOCH_COLUMNS})
+
+    def save(self, path) -> Path:
+        """Writes the run as JSON: the whole file or, where that fails, none."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = {"format": FORMAT, "recipe": self.recipe.to_dict(), "machine": self.machine, "status": self.status}
+        kept |= {"reason": self.reason, "started": self.started, "notes": self.notes, "smoke": self.smoke}
+        kept |= {"total_steps": self.total_steps, "figures": _nullable(self.figures)}
+        kept["steps"] = {name: _nullable(self.column(name).tolist()) for name in STEP_COLUMNS}
+        kept["epochs"] = {name: _nullable(self.epoch_column(name).tolist()) for name in EPOCH_COLUMNS}
+        write_atomically(path, json.dumps(kept, allow_nan=False))
+        return path
+
+    @classmethod
+    def load(cls, path) -> "Run":
+        """The run that :meth:`save` wrote.
+
+        Raises:
+            ValueError: the file is not such a run; the message names the file and what is wrong.
+            OSError: the file cannot be read.
+        """
+        path = Path(path)
+        try:
+            return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path} is not a run that this speedkit can read: {error}") from error
+
+    @classmethod
+    def _from_dict(cls, kept):
+        if not isinstance(kept, dict) or kept.get("format") != FORMAT:
+            found = kept.get("format") if isinstance(kept, dict) else "none"
+            raise ValueError(f"its format is {found!r}, and {FORMAT} was expected.")
+        run = cls(Recipe())
+        run.recipe = Recipe.from_dict(kept["recipe"])
+        for name, kind in {"machine": dict, "status": str, "reason": str, "started": str, "smoke": bool}.items():
+            if not isinstance(kept[name], kind):
+                raise ValueError(f"{name} should be {kind.__name__}.")
+            setattr(run, name, kept[name])
+        run.total_steps = None if kept["total_steps"] is None else int(kept["total_steps"])
+        run.notes = [str(note) for note in kept["notes"]]
+        run.figures = {str(name): _real(value) for name, value in kept["figures"].items()}
+        run.steps = {name: array("d", map(_real, kept["steps"][name])) for name in STEP_COLUMNS}
+        run.epochs = {name: array("d", map(_real, kept["epochs"][name])) for name in EPOCH_COLUMNS}
+        for columns in (run.steps, run.epochs):
+            if len({len(column) for column in columns.values()}) > 1:
+                raise ValueError("its columns differ in length.")
+        run.count = len(run.steps["t"])
+        return run
+
+    # Showing
+
+    def summary(self) -> dict[str, str]:
+        """The figures to read first, in words with units: name -> text."""
+        device = self.machine.get("device", "")
+        memory = "peak memory on the device" if device.startswith("cuda") else "peak memory of the processes"
+        figures = self.figures
+        rows = {
+            "run": f"{self.label} ({self.status}{': ' + self.reason if self.reason else ''})",
+            "time": f"{seconds(self.seconds)} for {self.count} steps in {len(self.epochs['t'])} epochs, "
+            f"after {seconds(figures.get('prepare_s'))} of preparation",
+            "a step": f"{seconds(self.median('wait_s'))} waiting for data + {seconds(self.median('compute_s'))} "
+            f"computing (medians)",
+            "throughput": f"{number(self.median('images_per_s'))} images/s",
+            memory: size(figures.get("peak_memory")),
+            "accuracy": f"validation {percent(self.last('validation_accuracy'))}, "
+            f"training {percent(self.last('train_accuracy'))}",
+            "where the time goes": self.where_time_goes(),
+        }
+        if "test_accuracy" in figures:
+            rows["accuracy"] += f", test {percent(figures['test_accuracy'])}"
+        if math.isfinite(figures.get("energy_j", math.nan)):
+            rows["energy"] = f"{figures['energy_j']:.0f} J on the GPU"
+        if self.smoke:
+            rows["smoke"] = "cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything"
+        return rows
+
+    def __repr__(self):
+        return "\n".join([f"{name}: {text}" for name, text in self.summary().items()] + self.notes)
+
+    def _repr_html_(self):
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for name, text in self.summary().items()
+        )
+        return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+
+
+def write_atomically(path: Path, text: str):
+    """Writes a text file under a temporary name beside it and renames it: whole, or not there."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def seconds(value: float | None) -> str:
+    """A duration in words: "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
+    if not _known(value):
+        return "n/a"
+    if value < 1:
+        return f"{value * 1000:.3g} ms"
+    return f"{value:.3g} s" if value < 100 else f"{int(value // 60)} min {value % 60:.0f} s"
+
+
+def size(value: float | None) -> str:
+    """Bytes in words: "41.0 MiB"; "n/a" where they are not known."""
+    if not _known(value):
+        return "n/a"
+    unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= u), (1, "bytes"))
+    return f"{value / unit:.1f} {name}" if unit > 1 else f"{value:.0f} bytes"
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent, one decimal; "n/a" where it is not known."""
+    return f"{value:.1%}" if _known(value) else "n/a"
+
+
+def number(value: float | None) -> str:
+    """A number with thousands set apart; "n/a" where it is not known."""
+    return f"{value:,.0f}" if _known(value) else "n/a"
+
+
+def _known(value):
+    return value is not None and math.isfinite(value)
+
+
+def _nullable(values):
+    if isinstance(values, dict):
+        return {name: _nullable([value])[0] for name, value in values.items()}
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _real(value):
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{str(value)[:40]!r} is not a number.")
+    return float(value)
