@@ -54,7 +54,9 @@ class Machine:
     def limits(self) -> list[str]:
         """What a learner cannot see on this machine, a sentence each."""
         if self.kind == "cuda":
-            return [] if self.tf32 else ["This GPU has no TF32 and no bf16 tensor cores: those steps are refused or slow."]
+            return (
+                [] if self.tf32 else ["This GPU has no TF32 and no bf16 tensor cores: those steps are refused or slow."]
+            )
         limits = ["There is no NVIDIA GPU here: TF32, device events and GPU power are n/a."]
         if self.kind == "cpu":
             limits.append(

@@ -30,14 +30,17 @@ class Heavy:
     """RandAugment, two operations at magnitude 9, then crop and flip: many times the work of a crop."""
 
     def __init__(self, shift: int, seed: int):
-        self.crop_and_flip = CropAndFlip(shift, seed)
-        self.rand_augment = v2.RandAugment(num_ops=2, magnitude=9)
+        self.crop_and_flip, self.seed = CropAndFlip(shift, seed), seed
+        self.transform = v2.RandAugment(num_ops=2, magnitude=9)
 
     def __call__(self, image: torch.Tensor, key: int) -> torch.Tensor:
+        return self.crop_and_flip(self.rand_augment(image, key), key)
+
+    def rand_augment(self, images: torch.Tensor, key: int) -> torch.Tensor:
+        """images: uint8 [C, H, W], or a batch [B, C, H, W], which then gets the same two operations throughout."""
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
-            torch.default_generator.manual_seed((self.crop_and_flip.seed << 32) ^ key)
-            image = self.rand_augment(image)
-        return self.crop_and_flip(image, key)
+            torch.default_generator.manual_seed((self.seed << 32) ^ key)
+            return self.transform(images)
 
 
 class BatchCropAndFlip:
@@ -58,7 +61,9 @@ class BatchCropAndFlip:
         """indices: int64 [B], on the images' device; returns uint8 [B, C, H, W]."""
         draw = {"size": indices.shape, "device": indices.device, "generator": generator}
         mirrored = torch.randint(0, 2, **draw) * self.count
-        return self.windows[indices + mirrored, :, torch.randint(self.places, **draw), torch.randint(self.places, **draw)]
+        return self.windows[
+            indices + mirrored, :, torch.randint(self.places, **draw), torch.randint(self.places, **draw)
+        ]
 
 
 def per_image(name: str, shift: int, seed: int):

@@ -1,0 +1,604 @@
+"""Where images come from, how they are split, and the loader that brings batches to the device."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import random
+import shutil
+import socket
+import sqlite3
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+
+from speedkit import hardware
+from speedkit.recipe import Recipe
+from speedkit.run import Preparing
+from speedkit.techniques import augmentation, caching, workers
+
+SPLIT_SEED = 20_170_825  # of the one split into training and validation images that every recipe uses
+VALIDATION = 5_000
+PROBE = 1_000  # training images on which training accuracy is read
+FILE_SIZE = 64  # pixels a side at which the network sees stored pictures, unless the recipe says otherwise
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+FILES = {
+    ("train", "images"): "train-images-idx3-ubyte.gz",
+    ("train", "labels"): "train-labels-idx1-ubyte.gz",
+    ("test", "images"): "t10k-images-idx3-ubyte.gz",
+    ("test", "labels"): "t10k-labels-idx1-ubyte.gz",
+}
+
+
+class DataError(ValueError):
+    """Images are missing or damaged; the message names the file and says how to get it back."""
+
+
+def folder() -> Path:
+    """The folder of the four Fashion-MNIST files: ``SPEEDKIT_DATA``, or ``data`` beside the package."""
+    return Path(os.environ.get("SPEEDKIT_DATA") or Path(__file__).resolve().parent.parent / "data")
+
+
+def generated() -> Path:
+    """The folder of everything that is made from them: ``SPEEDKIT_GENERATED``, or ``generated`` in :func:`folder`."""
+    return Path(os.environ.get("SPEEDKIT_GENERATED") or folder() / "generated")
+
+
+# Fashion-MNIST
+
+
+def fashion_mnist(part: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images uint8 [N, 1, 28, 28] and labels int64 [N] of "train" (60,000) or "test" (10,000).
+
+    Raises:
+        DataError: a file is missing, or its SHA-256 is not the one in ``SHA256SUMS``.
+    """
+    return _fashion_mnist(folder(), part)
+
+
+@lru_cache(maxsize=4)
+def _fashion_mnist(folder, part):
+    images = np.frombuffer(_verified(folder, FILES[part, "images"]), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    labels = np.frombuffer(_verified(folder, FILES[part, "labels"]), np.uint8, offset=8)
+    return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
+
+
+def _verified(folder, name):
+    path, sums = folder / name, folder / "SHA256SUMS"
+    mend = "get it back with: git checkout -- data (or copy it from another copy of speedkit)."
+    try:
+        packed = path.read_bytes()
+        expected = dict(line.split()[::-1] for line in sums.read_text().splitlines() if line.strip())
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): {mend}") from error
+    if hashlib.sha256(packed).hexdigest() != expected.get(name):
+        raise DataError(f"{path} is damaged (its SHA-256 is not the one in SHA256SUMS): {mend}")
+    return gzip.decompress(packed)
+
+
+# Sources: what a data set needs to read image i. Classes at module level, so that any start method can send them.
+
+
+class Arrays:
+    """Images that are decoded already: ``read`` takes one out of uint8 [N, C, H, W], and resizes it if asked to."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, image_size: int | None = None):
+        self.images, self.labels = images, labels
+        self.image_size = image_size if image_size != images.shape[-1] else None
+
+    def read(self, position: int) -> torch.Tensor:
+        image = self.images[position]
+        return image if self.image_size is None else _resized(image[None], self.image_size)[0]
+
+    def all(self) -> torch.Tensor:
+        return self.images if self.image_size is None else _resized(self.images, self.image_size)
+
+
+class Pictures:
+    """Picture files: ``read`` opens and decodes file i and cuts it to a square of ``image_size``."""
+
+    def __init__(self, paths: list, labels: torch.Tensor, image_size: int):
+        self.paths, self.labels, self.image_size = paths, labels, image_size
+
+    def read(self, position: int) -> torch.Tensor:
+        path = self.paths[position]
+        try:
+            return decoded(path, self.image_size)
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+            raise DataError(f"{path} cannot be read as a picture ({error}): replace or remove it.") from error
+
+
+class Blobs:
+    """JPEG BLOBs in a SQLite database: ``read`` is one query and one decoding. Each process opens its own connection."""
+
+    def __init__(self, path: Path, first: int, labels: torch.Tensor, image_size: int):
+        self.path, self.first, self.labels, self.image_size = path, first, labels, image_size
+        self.owner, self.connection = None, None
+
+    def read(self, position: int) -> torch.Tensor:
+        if self.owner != os.getpid():
+            uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+            self.connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self.owner = os.getpid()
+        query = "SELECT jpeg FROM images WHERE position = ?"
+        try:
+            (blob,) = self.connection.execute(query, (self.first + position,)).fetchone()
+            return decoded(io.BytesIO(blob), self.image_size)
+        except (sqlite3.Error, TypeError, OSError) as error:
+            raise DataError(f"{self.path} is damaged ({error}): delete it, and it will be made anew.") from error
+
+    def close(self):
+        if self.owner == os.getpid():
+            self.connection.close()
+        self.owner, self.connection = None, None
+
+    def __getstate__(self):
+        return self.__dict__ | {"owner": None, "connection": None}
+
+
+class Wrapped:
+    """A torchvision data set that is on this disk."""
+
+    def __init__(self, dataset, positions: list, labels: torch.Tensor, image_size: int):
+        self.dataset, self.positions, self.labels, self.image_size = dataset, positions, labels, image_size
+
+    def read(self, position: int) -> torch.Tensor:
+        return _squared(self.dataset[self.positions[position]][0], self.image_size)
+
+
+def decoded(file, image_size: int) -> torch.Tensor:
+    """A picture file or file object as uint8 [3, image_size, image_size]: shorter side resized, middle cut out."""
+    with Image.open(file) as image:
+        return _squared(image, image_size)
+
+
+def _squared(image, image_size):
+    image = image.convert("RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    image = image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _resized(images, image_size):
+    larger = F.interpolate(images.float(), size=(image_size, image_size), mode="bilinear", antialias=True)
+    return larger.round_().clamp_(0, 255).to(torch.uint8)
+
+
+# What a recipe trains on
+
+
+@dataclass
+class Data:
+    """A split data set: the training source, and what is decoded before the clock starts, whatever the switches say.
+
+    ``validation`` and ``probe`` are (images uint8 [M, C, H, W], labels int64 [M]); ``probe`` are the first training
+    images; ``mean`` and ``std`` are float [C], of the probe's pixels.
+    """
+
+    train: Arrays | Pictures | Blobs | Wrapped
+    validation: tuple[torch.Tensor, torch.Tensor]
+    probe: tuple[torch.Tensor, torch.Tensor]
+    test: "Arrays | Pictures | Rendered | Wrapped"
+    classes: tuple[str, ...]
+
+    def read_test(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels of the test set, decoded now: read it once, when nothing is left to choose."""
+        return drain(_read_all(self.test, len(self.test.labels), ""))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(self.probe[0].shape[1:])
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return self.probe[0].float().mean(dim=(0, 2, 3))
+
+    @property
+    def std(self) -> torch.Tensor:
+        return self.probe[0].float().std(dim=(0, 2, 3))
+
+
+def load(recipe: Recipe):
+    """The data of a recipe. A generator: it yields :class:`Preparing` while it works and returns :class:`Data`.
+
+    Raises:
+        DataError: images are missing or damaged, or too few.
+    """
+    kind, _, rest = recipe.data.partition(":")
+    if kind == "fashion-mnist":
+        train, validation, test, classes = _from_arrays(recipe)
+    elif kind in ("jpeg", "sqlite"):
+        train, validation, test, classes = yield from _from_generated(recipe)
+    elif kind == "folder":
+        train, validation, test, classes = _from_folder(recipe, Path(rest).expanduser())
+    else:
+        train, validation, test, classes = _from_torchvision(recipe, *rest.split(":", 1))
+    count = len(train.labels)
+    if count < recipe.batch_size:
+        raise DataError(
+            f"{recipe.data} has {count} training images, fewer than batch_size={recipe.batch_size}: lower it."
+        )
+    validation = yield from _read_all(validation, len(validation.labels), "validation images decoded")
+    probe = yield from _read_all(train, min(PROBE, count), "training images decoded for the accuracy")
+
+    return Data(train, validation, probe, test, classes)
+
+
+def drain(generator):
+    """Runs a generator to its end and gives what it returned."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value
+
+
+def _read_all(source, count, what):
+    if isinstance(source, Arrays):
+        return Arrays(source.images[:count], source.labels, source.image_size).all(), source.labels[:count]
+    images = []
+    for position in range(count):
+        images.append(source.read(position))
+        if position % 50 == 0:
+            yield Preparing(what, position, count)
+    return torch.stack(images), source.labels[:count]
+
+
+def _split(count):
+    return torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+
+def _from_arrays(recipe):
+    images, labels = fashion_mnist("train")
+    order = _split(len(images))
+    train, held_out = order[:-VALIDATION][: recipe.subset], order[-VALIDATION:]
+    size = recipe.image_size
+    return (
+        Arrays(images[train], labels[train], size),
+        Arrays(images[held_out], labels[held_out], size),
+        Arrays(*fashion_mnist("test"), size),
+        CLASSES,
+    )
+
+
+def _from_folder(recipe, path):
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(path)
+    except OSError as error:
+        raise DataError(f"{path} is not a folder of class folders with pictures: {error}") from error
+    order = _split(len(found.samples)).tolist()
+    paths = [found.samples[i][0] for i in order]
+    labels = torch.tensor([found.samples[i][1] for i in order])
+    held = max(1, len(order) // 10)  # a tenth to validate, a tenth to test
+    parts = slice(2 * held, None), slice(0, held), slice(held, 2 * held)
+    size = recipe.image_size or FILE_SIZE
+    train, validation, test = (Pictures(paths[part], labels[part], size) for part in parts)
+    train.paths, train.labels = train.paths[: recipe.subset], train.labels[: recipe.subset]
+    return train, validation, test, tuple(found.classes)
+
+
+def _from_torchvision(recipe, name, root=None):
+    from torchvision import datasets
+
+    root = root or str(folder())
+    if name not in datasets.__all__:
+        raise DataError(f"torchvision has no data set {name!r}.")
+    try:
+        train, test = (getattr(datasets, name)(root, train=part, download=False) for part in (True, False))
+    except TypeError as error:
+        raise DataError(f"torchvision's {name} has no train and test part that speedkit can use ({error}).") from error
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"{name} is not in {root}: {error}") from error
+    size = recipe.image_size or np.asarray(train[0][0]).shape[0]
+    order = _split(len(train)).tolist()
+    held = min(VALIDATION, len(order) // 10)
+
+    def part(dataset, positions):
+        targets = getattr(dataset, "targets", None)
+        targets = [dataset[i][1] for i in range(len(dataset))] if targets is None else targets
+        return Wrapped(dataset, positions, torch.as_tensor(targets)[positions].long(), size)
+
+    classes = tuple(getattr(train, "classes", ())) or tuple(str(i) for i in range(10))
+    return (
+        part(train, order[:-held][: recipe.subset]),
+        part(train, order[-held:]),
+        part(test, list(range(len(test)))),
+        classes,
+    )
+
+
+# The generated sets: the same clothes as colour JPEGs, in files or as BLOBs in a SQLite database
+
+
+def rendered(image: torch.Tensor, position: int, size: int) -> bytes:
+    """One 28 x 28 picture as a colour JPEG of ``size`` x ``size``, tinted at random by its position.
+
+    image: uint8 [1, 28, 28].
+    """
+    grey = Image.fromarray(image[0].numpy()).resize((size, size), Image.Resampling.BILINEAR)
+    draw = random.Random(position)
+    bands = [grey.point([round(level * strength) for level in range(256)]) for strength in _tint(draw)]
+    file = io.BytesIO()
+    Image.merge("RGB", bands).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _tint(draw):
+    return [draw.uniform(0.4, 1.0) for _ in range(3)]
+
+
+def _from_generated(recipe):
+    images, labels = fashion_mnist("train")
+    order = _split(len(images))
+    train, held_out = order[:-VALIDATION][: recipe.subset], order[-VALIDATION:]
+    held_out = held_out[: max(200, min(VALIDATION, len(train) // 4))]
+    chosen = torch.cat([train, held_out])
+    target = yield from _generated(recipe.data, images, chosen, recipe.stored_size)
+    count, size = len(train), recipe.image_size or FILE_SIZE
+    test_images, test_labels = fashion_mnist("test")
+    stored = recipe.stored_size
+    test = Rendered(test_images[: len(held_out)], test_labels[: len(held_out)], stored, size)
+    if recipe.data == "sqlite":
+        parts = Blobs(target, 0, labels[train], size), Blobs(target, count, labels[held_out], size)
+    else:
+        paths = [target / _file_name(i) for i in range(len(chosen))]
+        parts = Pictures(paths[:count], labels[train], size), Pictures(paths[count:], labels[held_out], size)
+    return *parts, test, CLASSES
+
+
+class Rendered:
+    """Test pictures that go through the same JPEG as the stored ones, made when they are read."""
+
+    def __init__(self, images, labels, stored_size, image_size):
+        self.images, self.labels, self.stored_size, self.image_size = images, labels, stored_size, image_size
+
+    def read(self, position: int) -> torch.Tensor:
+        jpeg = rendered(self.images[position], position, self.stored_size)
+        return decoded(io.BytesIO(jpeg), self.image_size)
+
+
+def _file_name(position):
+    return f"{position // 1000:03d}/{position:06d}.jpg"
+
+
+def _generated(kind, images, chosen, size):
+    """Makes the set where it is not there yet: under a temporary name, then renamed, so that it is whole or absent."""
+    target = generated() / f"{kind}-{size}-{len(chosen)}{'.sqlite' if kind == 'sqlite' else ''}"
+    if target.exists():
+        return target
+    what = f"{'pictures written into the database' if kind == 'sqlite' else 'JPEG files written'}, once"
+    temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target.parent)
+        write = _write_sqlite if kind == "sqlite" else _write_files
+        jpegs = ((i, rendered(images[chosen[i]], int(chosen[i]), size)) for i in range(len(chosen)))
+        for done in write(temporary, jpegs):
+            if done % 50 == 0:
+                yield Preparing(what, done, len(chosen))
+        _rename(temporary, target)
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{target} could not be made ({reason}): free some disk, or name a folder that can be written "
+            "in the environment variable SPEEDKIT_GENERATED."
+        ) from error
+    finally:
+        _remove(temporary)
+    return target
+
+
+def _write_files(temporary, jpegs):
+    for position, jpeg in jpegs:
+        path = temporary / _file_name(position)
+        if position % 1000 == 0:
+            path.parent.mkdir(parents=True)
+        path.write_bytes(jpeg)
+        yield position
+
+
+def _write_sqlite(temporary, jpegs):
+    with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("CREATE TABLE images (position INTEGER PRIMARY KEY, jpeg BLOB NOT NULL)")
+        for position, jpeg in jpegs:
+            connection.execute("INSERT INTO images VALUES (?, ?)", (position, jpeg))
+            yield position
+
+
+def _rename(temporary, target):
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        if not target.exists():  # else another kernel was first: its set is whole, and ours is not needed
+            raise
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder):
+    """Removes what a killed process of this machine left half made."""
+    for path in folder.glob(f".*.{socket.gethostname()}.*.tmp"):
+        pid = path.name.split(".")[-2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            _remove(path)
+
+
+# Loading
+
+
+class Images(torch.utils.data.Dataset):
+    """What a worker holds: the source, the cache in front of it, and the augmentation behind it.
+
+    A key is ``epoch * len(source) + position``: it names the image, and with the seed its random variant.
+    """
+
+    def __init__(self, source, cache, augment):
+        self.source, self.cache, self.augment = source, cache, augment
+        self.count = len(source.labels)
+
+    def __len__(self):
+        return self.count
+
+    def __getitems__(self, keys: list[int]):
+        """Images uint8 [B, C, H, W], labels int64 [B], and how many images were read from the source."""
+        positions = torch.tensor(keys) % self.count
+        images, reads = caching.lookup(self.cache, positions, self.source.read)
+        if self.augment:
+            images = torch.stack([self.augment(image, key) for image, key in zip(images, keys, strict=True)])
+        return images, self.source.labels[positions], reads
+
+
+class Batches:
+    """The order of the images: lists of keys, shuffled anew in each epoch by the seed; the last, short batch is dropped."""
+
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, 0
+
+    def __len__(self):
+        return self.count // self.batch_size
+
+    def order(self) -> torch.Tensor:
+        """Positions int64 [batches, batch_size] of this epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.count, generator=generator)
+        return order[: len(self) * self.batch_size].view(-1, self.batch_size)
+
+    def __iter__(self):
+        yield from (self.order() + self.epoch * self.count).tolist()
+
+
+class Loader:
+    """Batches of (images uint8 [B, C, H, W], labels int64 [B], images read from the source), an epoch at a time."""
+
+    def __init__(self, recipe: Recipe, data: Data, device: str):
+        self.data, self.batches = data, Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
+        augment = augmentation.per_image(recipe.augment, recipe.shift, recipe.seed)
+        dataset = Images(data.train, make_cache(recipe, data), augment)
+        self.loader = workers.loader(
+            dataset,
+            self.batches,
+            recipe.workers,
+            prefetch=recipe.prefetch,
+            start_method=recipe.start_method,
+            pin_memory=recipe.pin_memory and device.startswith("cuda"),
+        )
+
+    def __len__(self):
+        return len(self.batches)
+
+    def epoch(self, number: int):
+        """The batches of one epoch, in the order that the seed and the epoch's number give."""
+        self.batches.epoch = number
+        return self.loader
+
+    def processes(self) -> list:
+        return workers.processes(self.loader)
+
+    def close(self):
+        workers.stop(self.loader)
+        if isinstance(self.data.train, Blobs):
+            self.data.train.close()
+
+
+class DeviceLoader:
+    """The same from one uint8 tensor on the device: a batch is a gather there, augmented whole."""
+
+    def __init__(self, recipe: Recipe, data: Data, images: torch.Tensor, device: str):
+        self.batches = Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
+        self.images, self.labels = images.to(device), data.train.labels.to(device)
+        self.augment = recipe.augment
+        if self.augment != "off":
+            self.crop_and_flip = augmentation.BatchCropAndFlip(self.images, recipe.shift)
+            self.heavy = augmentation.Heavy(recipe.shift, recipe.seed)
+
+    def __len__(self):
+        return len(self.batches)
+
+    def epoch(self, number: int):
+        """The batches of one epoch, in the order that the seed and the epoch's number give."""
+        self.batches.epoch = number
+        generator = torch.Generator(self.images.device)
+        generator.manual_seed(self.batches.seed * 1_000_003 + number)
+        for step, positions in enumerate(self.batches.order().to(self.images.device)):
+            key = number * len(self) + step
+            yield self._images(positions, generator, key), self.labels[positions], 0
+
+    def _images(self, positions, generator, key):
+        if self.augment == "off":
+            return self.images[positions]
+        images = self.crop_and_flip(positions, generator)
+        return self.heavy.rand_augment(images, key) if self.augment == "heavy" else images
+
+    def processes(self) -> list:
+        return []
+
+    def close(self):
+        pass
+
+
+def make_loader(recipe: Recipe, data: Data, device: str):
+    """The loader that a recipe asks for. A generator: it yields :class:`Preparing` and returns the loader."""
+    if recipe.cache != "device":
+        return Loader(recipe, data, device)
+    images, _ = yield from _read_all(data.train, len(data.train.labels), "training images put on the device")
+    return DeviceLoader(recipe, data, images, device)
+
+
+def make_cache(recipe: Recipe, data: Data):
+    """The cache that a recipe asks for, None for "off".
+
+    Raises:
+        DataError: disk, or memory for sharing, does not suffice; the message says what to do.
+    """
+    if recipe.cache == "off":
+        return None
+    count = min(len(data.train.labels), recipe.cache_images or len(data.train.labels))
+    shape = (count, *data.shape)
+    needed = count + int(np.prod(shape))
+    if recipe.cache == "ram":
+        free = hardware.shared_memory_free()
+        if recipe.workers and free is not None and needed > free:
+            raise DataError(
+                f"A shared cache of {needed / 2**20:.0f} MiB does not fit into /dev/shm ({free / 2**20:.0f} MiB free): "
+                "use cache='disk' or workers=0, or give the container more shared memory (docker run --shm-size=2g)."
+            )
+        return caching.Ram(shape, shared=recipe.workers > 0)
+    identity = hashlib.sha256(repr(_identity(recipe, data.train)).encode()).hexdigest()[:16]
+    path = generated() / "cache" / f"{identity}-{count}.uint8"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return caching.Disk(path, shape)
+    except OSError as error:
+        raise DataError(
+            f"The disk cache {path} of {needed / 2**20:.0f} MiB could not be made ({error.strerror}): free some disk, "
+            "or name a folder that can be written in the environment variable SPEEDKIT_GENERATED."
+        ) from error
+
+
+def clear_disk_cache():
+    """Deletes every disk cache, so that the next run with ``cache="disk"`` starts cold."""
+    shutil.rmtree(generated() / "cache", ignore_errors=True)
+
+
+def _identity(recipe, source):
+    """What decides the decoded pixels of training image i; of one's own pictures, also when they were changed."""
+    stats = [os.stat(path) for path in source.paths] if recipe.data.startswith("folder:") else []
+    changed = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+    return recipe.data, recipe.subset, recipe.image_size, recipe.stored_size, changed

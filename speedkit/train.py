@@ -1,0 +1,161 @@
+"""The training loop, one page: where each of the six techniques lives."""
+
+import time
+from contextlib import closing
+
+import torch
+from torch import nn
+
+from speedkit import hardware
+from speedkit.data import load, make_loader
+from speedkit.meter import Meter
+from speedkit.model import build
+from speedkit.recipe import Recipe
+from speedkit.run import Run
+from speedkit.techniques.early_stopping import EarlyStopping
+from speedkit.techniques.precision import Precision, slowdown
+from speedkit.techniques.workers import threads_beside
+
+
+def train(recipe: Recipe, run: Run | None = None, *, keep=None):
+    """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
+
+    Close it to stop early: its workers are then shut down and what was measured stays in the run.
+
+    run: a new ``Run(recipe)`` to record into, for a caller who watches it; the generator's return value.
+    keep: called at the end with the trained model, for a caller who wants it.
+
+    Raises:
+        CannotRun: this machine cannot do what the recipe asks.
+        DataError: images are missing or damaged.
+        NotFinite: the loss became nan or infinite.
+    """
+    run = Run(recipe) if run is None else run
+    recipe = run.recipe
+    with run.recording():
+        began = time.perf_counter()
+        machine = hardware.machine(recipe.device)
+        run.machine, device = machine.to_dict(), machine.device
+        run.notes += machine.check(recipe)
+        data = yield from load(recipe)
+        model = new_model(recipe, data).to(device)
+        refuse_if_slow(recipe, machine, model, data)
+        loader = yield from make_loader(recipe, data, device)
+        optimizer, scheduler = optimization(recipe, model, len(loader))
+        run.total_steps = total_steps(recipe, len(loader))
+        run.figures["prepare_s"] = time.perf_counter() - began
+        stopper = EarlyStopping(recipe.early_stopping, recipe.min_delta)
+        cores = 0 if recipe.cache == "device" else recipe.workers
+        with (
+            closing(loader),
+            threads_beside(cores, machine.cores),
+            Precision(recipe.precision, device) as precision,
+            Meter(run, device, loader.processes) as meter,
+        ):
+            for epoch in range(recipe.epochs):
+                model.train()
+                for images, labels in meter.waiting(loader, epoch):
+                    with precision.autocast():
+                        loss = nn.functional.cross_entropy(model(images), labels)
+                    precision.step(loss, optimizer)
+                    scheduler.step()
+                    yield meter.lap(loss)
+                    if run.count == run.total_steps:
+                        break
+                yield meter.end_epoch(evaluate(model, data, precision))
+                if stopper.should_stop(run.last("validation_loss"), model) or run.count == run.total_steps:
+                    break
+        stopper.restore(model)
+        if stopper.best_epoch is not None:
+            run.figures["best_epoch"] = float(stopper.best_epoch)
+        if recipe.test_at_end:
+            _, run.figures["test_accuracy"] = score(model, *data.read_test(), precision)
+        if keep:
+            keep(model)
+    return run
+
+
+def fit(recipe: Recipe) -> Run:
+    """Trains to the end and gives the run. For watching, stopping or drawing meanwhile, drive :func:`train`."""
+    run = Run(recipe)
+    for _ in train(recipe, run):
+        pass
+    return run
+
+
+def new_model(recipe, data) -> nn.Module:
+    """The recipe's network with the weights of its seed; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(recipe.seed)
+        model = build(
+            recipe.model, data.shape, len(data.classes), mean=data.mean, std=data.std, batchnorm=recipe.batchnorm
+        )
+    return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+
+
+def refuse_if_slow(recipe, machine, model, data):
+    """On a CPU: times three steps of fp16, whose emulation can be a hundred times slower without any warning."""
+    if machine.kind != "cpu" or recipe.precision != "fp16" or machine.fp16 or recipe.allow_slow:
+        return
+    images, labels = data.probe
+    times = slowdown(recipe.precision, model, images[:32], labels[:32])
+    if times > 10:
+        raise hardware.CannotRun(
+            f"Three fp16 steps took {times:.0f} times as long as three fp32 steps: this processor has no fp16 "
+            "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same."
+        )
+
+
+def optimization(recipe, model, batches: int):
+    """Optimizer and learning-rate schedule. Biases and norms are spared the weight decay."""
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    rate = recipe.learning_rate
+    if recipe.optimizer == "adam":
+        optimizer = torch.optim.AdamW(groups, lr=rate)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+    if recipe.schedule == "constant":
+        return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=rate,
+        total_steps=total_steps(recipe, batches),
+        pct_start=0.25,
+        anneal_strategy="linear",
+        cycle_momentum=False,
+        div_factor=10,
+        final_div_factor=10,
+    )
+    return optimizer, scheduler
+
+
+def total_steps(recipe, batches: int) -> int:
+    """The steps of a run that is not stopped early."""
+    return min(recipe.epochs * batches, recipe.steps or recipe.epochs * batches)
+
+
+def evaluate(model, data, precision) -> dict:
+    """Losses and accuracies in evaluation mode, and the seconds that this took."""
+    start = time.perf_counter()
+    loss, accuracy = score(model, *data.validation, precision)
+    _, train_accuracy = score(model, *data.probe, precision)
+    figures = {"validation_loss": loss, "validation_accuracy": accuracy, "train_accuracy": train_accuracy}
+    return figures | {"evaluate_s": time.perf_counter() - start}
+
+
+@torch.no_grad()
+def score(model, images, labels, precision, batch_size: int = 500) -> tuple[float, float]:
+    """Mean loss and accuracy of ``model`` on images uint8 [N, C, H, W] and labels int64 [N]."""
+    model.eval()
+    device = next(model.parameters()).device
+    totals = torch.zeros(2, device=device)
+    for image_batch, label_batch in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        label_batch = label_batch.to(device)
+        with precision.autocast():
+            logits = model(image_batch.to(device))
+        totals[0] += nn.functional.cross_entropy(logits.float(), label_batch, reduction="sum")
+        totals[1] += (logits.argmax(1) == label_batch).sum()
+    loss, correct = (totals / len(labels)).tolist()
+    return loss, correct
