@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from speedkit import hardware
 from speedkit.recipe import Recipe
-from speedkit.run import Preparing
+from speedkit.run import Progress
 from speedkit.techniques import augmentation, caching, workers
 
 SPLIT_SEED = 20_170_825  # of the one split into training and validation images that every recipe uses
@@ -116,7 +116,7 @@ class Pictures:
 
 
 class Blobs:
-    """JPEG BLOBs in a SQLite database: ``read`` is one query and one decoding. Each process opens its own connection."""
+    """JPEG BLOBs in a SQLite database: ``read`` is one query and one decoding. Each process has its own connection."""
 
     def __init__(self, path: Path, first: int, labels: torch.Tensor, image_size: int):
         self.path, self.first, self.labels, self.image_size = path, first, labels, image_size
@@ -190,9 +190,9 @@ class Data:
     test: "Arrays | Pictures | Rendered | Wrapped"
     classes: tuple[str, ...]
 
-    def read_test(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and labels of the test set, decoded now: read it once, when nothing is left to choose."""
-        return drain(_read_all(self.test, len(self.test.labels), ""))
+    def read_test(self):
+        """Images and labels of the test set, decoded now. A generator: yields :class:`Progress`, returns both."""
+        return _read_all(self.test, len(self.test.labels), "test images decoded")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -208,7 +208,7 @@ class Data:
 
 
 def load(recipe: Recipe):
-    """The data of a recipe. A generator: it yields :class:`Preparing` while it works and returns :class:`Data`.
+    """The data of a recipe. A generator: it yields :class:`Progress` while it works and returns :class:`Data`.
 
     Raises:
         DataError: images are missing or damaged, or too few.
@@ -249,7 +249,7 @@ def _read_all(source, count, what):
     for position in range(count):
         images.append(source.read(position))
         if position % 50 == 0:
-            yield Preparing(what, position, count)
+            yield Progress(what, position, count)
     return torch.stack(images), source.labels[:count]
 
 
@@ -386,7 +386,7 @@ def _generated(kind, images, chosen, size):
         jpegs = ((i, rendered(images[chosen[i]], int(chosen[i]), size)) for i in range(len(chosen)))
         for done in write(temporary, jpegs):
             if done % 50 == 0:
-                yield Preparing(what, done, len(chosen))
+                yield Progress(what, done, len(chosen))
         _rename(temporary, target)
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -466,7 +466,7 @@ class Images(torch.utils.data.Dataset):
 
 
 class Batches:
-    """The order of the images: lists of keys, shuffled anew in each epoch by the seed; the last, short batch is dropped."""
+    """The order of the images: lists of keys, shuffled anew in each epoch by the seed; a last, short batch is dropped."""
 
     def __init__(self, count: int, batch_size: int, seed: int):
         self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, 0
@@ -554,7 +554,7 @@ class DeviceLoader:
 
 
 def make_loader(recipe: Recipe, data: Data, device: str):
-    """The loader that a recipe asks for. A generator: it yields :class:`Preparing` and returns the loader."""
+    """The loader that a recipe asks for. A generator: it yields :class:`Progress` and returns the loader."""
     if recipe.cache != "device":
         return Loader(recipe, data, device)
     images, _ = yield from _read_all(data.train, len(data.train.labels), "training images put on the device")

@@ -31,8 +31,8 @@ EPOCH_COLUMNS = (
 )
 
 
-class Preparing(NamedTuple):
-    """Work before the first step: ``done`` of ``total`` pieces of ``what``."""
+class Progress(NamedTuple):
+    """Work beside the steps, before the first one or after an epoch: ``done`` of ``total`` pieces of ``what``."""
 
     what: str
     done: int
@@ -88,7 +88,7 @@ class Run:
         self.status = "running"
         try:
             yield self
-        except GeneratorExit:
+        except (GeneratorExit, KeyboardInterrupt):
             self.status, self.reason = "stopped", "stopped by hand"
             raise
         except BaseException as error:

@@ -11,7 +11,7 @@ from speedkit.data import load, make_loader
 from speedkit.meter import Meter
 from speedkit.model import build
 from speedkit.recipe import Recipe
-from speedkit.run import Run
+from speedkit.run import Progress, Run
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_beside
@@ -62,14 +62,15 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None):
                     yield meter.lap(loss)
                     if run.count == run.total_steps:
                         break
-                yield meter.end_epoch(evaluate(model, data, precision))
+                yield meter.end_epoch((yield from evaluate(model, data, precision)))
                 if stopper.should_stop(run.last("validation_loss"), model) or run.count == run.total_steps:
                     break
         stopper.restore(model)
         if stopper.best_epoch is not None:
             run.figures["best_epoch"] = float(stopper.best_epoch)
         if recipe.test_at_end:
-            _, run.figures["test_accuracy"] = score(model, *data.read_test(), precision)
+            test = yield from data.read_test()
+            _, run.figures["test_accuracy"] = yield from score(model, *test, precision)
         if keep:
             keep(model)
     return run
@@ -136,26 +137,30 @@ def total_steps(recipe, batches: int) -> int:
     return min(recipe.epochs * batches, recipe.steps or recipe.epochs * batches)
 
 
-def evaluate(model, data, precision) -> dict:
-    """Losses and accuracies in evaluation mode, and the seconds that this took."""
+def evaluate(model, data, precision):
+    """Losses and accuracies in evaluation mode, and the seconds that this took. A generator, like :func:`score`."""
     start = time.perf_counter()
-    loss, accuracy = score(model, *data.validation, precision)
-    _, train_accuracy = score(model, *data.probe, precision)
+    loss, accuracy = yield from score(model, *data.validation, precision)
+    _, train_accuracy = yield from score(model, *data.probe, precision)
     figures = {"validation_loss": loss, "validation_accuracy": accuracy, "train_accuracy": train_accuracy}
     return figures | {"evaluate_s": time.perf_counter() - start}
 
 
-@torch.no_grad()
-def score(model, images, labels, precision, batch_size: int = 500) -> tuple[float, float]:
-    """Mean loss and accuracy of ``model`` on images uint8 [N, C, H, W] and labels int64 [N]."""
+def score(model, images, labels, precision, batch_size: int = 500):
+    """Mean loss and accuracy of ``model`` on images uint8 [N, C, H, W] and labels int64 [N].
+
+    A generator: it yields :class:`Progress` after each batch, so that a run can be stopped here too.
+    """
     model.eval()
     device = next(model.parameters()).device
     totals = torch.zeros(2, device=device)
-    for image_batch, label_batch in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        label_batch = label_batch.to(device)
-        with precision.autocast():
-            logits = model(image_batch.to(device))
-        totals[0] += nn.functional.cross_entropy(logits.float(), label_batch, reduction="sum")
-        totals[1] += (logits.argmax(1) == label_batch).sum()
+    for start in range(0, len(labels), batch_size):
+        batch = slice(start, start + batch_size)
+        truth = labels[batch].to(device)
+        with torch.no_grad(), precision.autocast():
+            logits = model(images[batch].to(device)).float()
+        totals[0] += nn.functional.cross_entropy(logits, truth, reduction="sum")
+        totals[1] += (logits.argmax(1) == truth).sum()
+        yield Progress("images evaluated", min(start + batch_size, len(labels)), len(labels))
     loss, correct = (totals / len(labels)).tolist()
     return loss, correct

@@ -3,6 +3,7 @@
 Source: ``torch.utils.data.DataLoader``.
 """
 
+import signal
 from contextlib import contextmanager
 
 import torch
@@ -19,12 +20,18 @@ def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: s
     if workers:
         options |= {"persistent_workers": True, "prefetch_factor": prefetch}
         options |= {"multiprocessing_context": None if start_method == "auto" else start_method}
+        options |= {"worker_init_fn": leave_interrupts_to_the_parent}
     return DataLoader(dataset, **options)
 
 
 def as_they_are(batch):
     """The dataset gathers whole batches itself: nothing is left to collate."""
     return batch
+
+
+def leave_interrupts_to_the_parent(worker: int):
+    """A notebook's interrupt reaches the whole process group; only the training process decides what to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def processes(loader) -> list:
