@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import math
-import operator
+import numbers
 import os
 import re
 from dataclasses import dataclass, field
@@ -171,7 +171,9 @@ def parse(f: dataclasses.Field, text: str):
     rule = f.metadata
     value = text
     try:
-        if rule.get("optional") and text.lower() in ("none", "off", ""):
+        if rule["kind"] == "flag":
+            value = {"true": True, "on": True, "false": False, "off": False}.get(text.lower(), text)
+        elif rule.get("optional") and text.lower() in ("none", "off", "all", ""):
             value = None
         elif rule["kind"] == "whole":
             value = int(text)
@@ -204,16 +206,19 @@ def _checked(f, value):
             return number
         what = "a whole number" if kind == "whole" else "a number"
         allowed = f"{what} from {rule['low']} to {rule['high']}" + (", or None" if rule.get("optional") else "")
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # Python does not write out whole numbers of more than 4,300 digits
+        shown = "a number of thousands of digits"
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     raise ValueError(f"{f.name}={shown} is not allowed: give {allowed}.")
 
 
 def _number_of(value, whole):
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
         return None
     try:
-        number = operator.index(value) if whole else float(value) if not isinstance(value, str) else math.nan
-    except (TypeError, ValueError, OverflowError):
+        number = int(value) if whole else float(value)
+    except OverflowError:
         return None
     return number if whole or math.isfinite(number) else None

@@ -1,0 +1,85 @@
+"""What all tests share. Notebooks run cut to a few steps; ordinary tests see recipes as they are written."""
+
+import importlib
+import multiprocessing
+import os
+
+import pytest
+import torch
+from hypothesis import settings
+
+from speedkit import data, hardware
+from speedkit.recipe import Recipe
+
+settings.register_profile("speedkit", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("speedkit")
+
+
+def pytest_configure(config):
+    # The notebooks' kernels inherit the environment of this process; set it to 0 to run them at full length.
+    os.environ.setdefault("SPEEDKIT_SMOKE", "1")
+    # From Python 3.12 on, forking beside torch's threads warns; where fork is still the default, that is what we test.
+    config.addinivalue_line("filterwarnings", "ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def full_length(monkeypatch):
+    """Recipes are not cut in ordinary tests."""
+    monkeypatch.delenv("SPEEDKIT_SMOKE", raising=False)
+
+
+@pytest.fixture
+def generated(monkeypatch, tmp_path):
+    """Generated images and disk caches go to a folder of this test alone."""
+    monkeypatch.setenv("SPEEDKIT_GENERATED", str(tmp_path / "generated"))
+    return tmp_path / "generated"
+
+
+@pytest.fixture
+def one_core(monkeypatch):
+    """A machine with one core: torch's threads need not wait for each other while other programs are busy."""
+    monkeypatch.setattr(hardware, "cores", lambda: 1)
+    hardware.machine.cache_clear()
+    yield
+    hardware.machine.cache_clear()
+
+
+@pytest.fixture
+def quick(monkeypatch, generated, one_core):
+    """A recipe of a few steps: 64 training and 100 validation images, batches of 16, two epochs."""
+    monkeypatch.setattr(data, "VALIDATION", 100)
+    monkeypatch.setattr(data, "PROBE", 32)
+    return Recipe(subset=64, batch_size=16, epochs=2, stored_size=32, image_size=28, device="cpu")
+
+
+@pytest.fixture
+def loop():
+    """The module of the training loop; ``speedkit.train`` itself is the function."""
+    return importlib.import_module("speedkit.train")
+
+
+@pytest.fixture
+def no_children():
+    """Fails if the test leaves a process behind that it started."""
+    before = set(multiprocessing.active_children())
+    yield
+    assert set(multiprocessing.active_children()) <= before
+
+
+@pytest.fixture
+def as_found():
+    """Fails if the test changes torch's global generator or its number of threads."""
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    yield
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def run_through(generator):
+    """Everything that a generator yields, and what it returns."""
+    seen = []
+    while True:
+        try:
+            seen.append(next(generator))
+        except StopIteration as stop:
+            return seen, stop.value

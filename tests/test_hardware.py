@@ -1,0 +1,126 @@
+"""The machine says what it can do, and refuses what it cannot with the reason."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+import torch
+
+from speedkit import Recipe, hardware
+from speedkit.hardware import CannotRun, Machine
+
+CPU = Machine(
+    device="cpu",
+    name="A processor",
+    cores=4,
+    memory=8 * 2**30,
+    device_memory=None,
+    bf16=False,
+    fp16=False,
+    tf32=False,
+    system="Linux",
+    python="3.11",
+    torch="2",
+    versions={},
+)
+GPU = dataclasses.replace(CPU, device="cuda:0", name="A GPU", device_memory=16 * 2**30, bf16=True, fp16=True, tf32=True)
+
+
+def test_the_baseline_runs_everywhere_without_a_note():
+    assert CPU.check(Recipe()) == []
+    assert GPU.check(Recipe()) == []
+
+
+def test_tf32_is_refused_on_a_processor_and_taken_on_a_gpu():
+    with pytest.raises(CannotRun, match=r"tf32.*A processor.*choose fp32 or bf16"):
+        CPU.check(Recipe(precision="tf32"))
+    assert GPU.check(Recipe(precision="tf32")) == []
+
+
+def test_four_workers_a_core_are_the_limit():
+    CPU.check(Recipe(workers=16))
+    with pytest.raises(CannotRun, match=r"workers=17 .* 4 cores .* at most 16"):
+        CPU.check(Recipe(workers=17))
+
+
+def test_a_start_method_that_the_system_lacks_is_refused(monkeypatch):
+    monkeypatch.setattr(hardware, "_start_methods", lambda: ["spawn"])
+    with pytest.raises(CannotRun, match=r"'fork' does not exist .* choose spawn"):
+        CPU.check(Recipe(workers=1, start_method="fork"))
+    CPU.check(Recipe(workers=1, start_method="spawn"))
+
+
+def test_the_notes_say_what_will_happen():
+    assert any("emulated" in note for note in CPU.check(Recipe(precision="bf16")))
+    assert "computes with 3 threads" in CPU.check(Recipe(workers=1))[0]
+    assert "computes with 1 thread." in CPU.check(Recipe(workers=3))[0]
+    assert any("compete" in note for note in CPU.check(Recipe(workers=4)))
+    assert any("none are started" in note for note in CPU.check(Recipe(workers=2, cache="device")))
+    assert GPU.check(Recipe(workers=1)) == []
+
+
+def test_the_sentence_and_the_limits_say_what_there_is():
+    assert CPU.sentence() == "A processor, 4 cores, 8 GiB of memory, no GPU in use"
+    assert GPU.sentence() == "A GPU (16 GiB) beside 4 cores and 8 GiB of memory"
+    assert "memory n/a" in dataclasses.replace(GPU, device_memory=None).sentence()
+    assert GPU.limits() == []
+    assert any("no NVIDIA GPU" in limit for limit in CPU.limits())
+    assert any("share the same cores" in limit for limit in dataclasses.replace(CPU, cores=2).limits())
+    assert "1 core," in dataclasses.replace(CPU, cores=1).sentence()
+
+
+@pytest.mark.parametrize("device", ["cuda:999", "mps", "cuda"])
+def test_a_device_that_does_not_exist_is_refused(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(CannotRun, match=f"device='{device}'.*choose device='auto'"):
+        hardware.machine.__wrapped__(device)
+
+
+def test_this_machine_describes_itself():
+    here = hardware.machine("cpu")
+    assert here.kind == here.device == "cpu"
+    assert here.name
+    assert here.memory > 2**28
+    assert here.device_memory is None
+    assert here.torch == torch.__version__
+    assert json.loads(json.dumps(here.to_dict())) == here.to_dict()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity masks")
+def test_cores_are_those_of_the_affinity_mask(monkeypatch):
+    monkeypatch.setattr(hardware, "_first_line", lambda path: "")
+    found = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(found)})
+        assert hardware.cores() == 1
+    finally:
+        os.sched_setaffinity(0, found)
+    assert hardware.cores() == len(found)
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("", 8), ("9900000 100000", 8)],
+)
+def test_a_containers_quota_cuts_the_cores(monkeypatch, quota, expected):
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(hardware, "_first_line", lambda path: quota)
+    assert hardware.cores() == expected
+
+
+def test_a_containers_limit_cuts_the_memory(monkeypatch):
+    monkeypatch.setattr(hardware, "_first_line", lambda path: "1073741824")
+    assert hardware._memory() == 2**30
+    monkeypatch.setattr(hardware, "_first_line", lambda path: "max")
+    assert hardware._memory() > 0
+
+
+def test_what_the_system_does_not_say_is_none_or_a_plain_word(monkeypatch):
+    monkeypatch.setattr(hardware, "_lines", lambda path: [])
+    monkeypatch.setattr(hardware.Path, "is_dir", lambda path: False)
+    assert hardware.shared_memory_free() is None
+    assert hardware._version("no-such-package-here") is None
+    assert hardware._processor()
+    assert not hardware._cpu_has("avx512_bf16")
