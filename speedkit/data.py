@@ -466,7 +466,7 @@ class Images(torch.utils.data.Dataset):
 
 
 class Batches:
-    """The order of the images: lists of keys, shuffled anew in each epoch by the seed; a last, short batch is dropped."""
+    """The order of the images: lists of keys, shuffled in each epoch by the seed; a last, short batch is dropped."""
 
     def __init__(self, count: int, batch_size: int, seed: int):
         self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, 0

@@ -90,7 +90,7 @@ class Recipe:
     pin_memory: bool = _flag(True, "page-locked batches, where the device is a CUDA GPU")
     start_method: str = _choice("auto", ("auto", "fork", "forkserver", "spawn"), "how worker processes are started")
     channels_last: bool = _flag(False, "store images and filters channels last")
-    allow_slow: bool = _flag(False, "train also in a precision that was timed at over ten times slower here")
+    allow_slow: bool = _flag(False, "train also where three steps in fp16 were timed at over three times fp32's here")
     test_at_end: bool = _flag(False, "read the test set once, after the run")
 
     def __post_init__(self):

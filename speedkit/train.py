@@ -16,6 +16,8 @@ from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_beside
 
+TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
+
 
 def train(recipe: Recipe, run: Run | None = None, *, keep=None):
     """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
@@ -95,12 +97,13 @@ def new_model(recipe, data) -> nn.Module:
 
 
 def refuse_if_slow(recipe, machine, model, data):
-    """On a CPU: times three steps of fp16, whose emulation can be a hundred times slower without any warning."""
+    """On a CPU: times three steps of fp16, whose emulation is many times slower, without any warning."""
     if machine.kind != "cpu" or recipe.precision != "fp16" or machine.fp16 or recipe.allow_slow:
         return
     images, labels = data.probe
-    times = slowdown(recipe.precision, model, images[:32], labels[:32])
-    if times > 10:
+    batch = min(recipe.batch_size, 64)
+    times = slowdown(recipe.precision, model, images[:batch], labels[:batch])
+    if times > TOO_SLOW:
         raise hardware.CannotRun(
             f"Three fp16 steps took {times:.0f} times as long as three fp32 steps: this processor has no fp16 "
             "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same."

@@ -1,0 +1,89 @@
+"""The same recipes from a terminal: ``python -m speedkit --precision bf16 --cache ram``."""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from speedkit.hardware import machine
+from speedkit.recipe import Recipe, parse
+from speedkit.run import NotFinite, Progress, Run
+from speedkit.train import train
+
+
+def parser() -> argparse.ArgumentParser:
+    """One option for each field of :class:`Recipe`, with its own words on what is allowed."""
+    options = argparse.ArgumentParser(
+        prog="python -m speedkit",
+        description="Train one recipe, show where its time goes, and keep the run as JSON.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for f in dataclasses.fields(Recipe):
+        options.add_argument(
+            f"--{f.name.replace('_', '-')}",
+            default=f.default,
+            type=_typed(f),
+            help=f.metadata["help"],
+            metavar="|".join(f.metadata.get("choices", ())) or f.metadata["kind"].upper(),
+        )
+    options.add_argument("--out", type=Path, default=Path("runs"), help="folder for the run's JSON file")
+    return options
+
+
+def _typed(f):
+    def convert(text):
+        try:
+            return parse(f, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def main(arguments=None) -> int:
+    """Trains and writes the run's JSON; 0 when it went through, 1 when it did not, 130 when it was interrupted."""
+    options = vars(parser().parse_args(arguments))
+    out = options.pop("out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        print("speedkit trains on one device: start it without torchrun, or with --nproc-per-node=1.", file=sys.stderr)
+        return 1
+    run, code = None, 0
+    try:
+        run = Run(Recipe(**options))
+        print(machine(run.recipe.device).sentence())
+        follow(run)
+    except (ValueError, NotFinite) as error:
+        print(f"speedkit: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("Stopped.")
+        code = 130
+    if run is not None and run.count:
+        print(run)
+        print(f"The run is in {run.save(out / f'{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json')}")
+    return code
+
+
+def follow(run: Run):
+    """Trains ``run.recipe`` with a progress bar in the terminal."""
+    with contextlib.closing(train(run.recipe, run)) as records, tqdm(unit=" steps", dynamic_ncols=True) as bar:
+        for record in records:
+            if isinstance(record, Progress):
+                bar.set_description(f"{record.done:,} of {record.total:,} {record.what}", refresh=False)
+                bar.update(0)
+                continue
+            bar.total = run.total_steps
+            bar.update(run.count - bar.n)
+            accuracy = run.last("validation_accuracy")
+            bar.set_description(
+                f"validation accuracy {accuracy:.1%}" if accuracy == accuracy else "training", refresh=False
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

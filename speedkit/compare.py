@@ -1,0 +1,736 @@
+"""Two recipes compared on this machine: paired runs, an interval, a verdict, and claims judged by them.
+
+What is estimated: the typical (median) ratio variant / baseline of two runs with the same seed; for accuracy, the
+typical difference in points. Shown are the median over the pairs and a 95 % interval by Student's t over the pairs,
+on logarithms for ratios (Student 1908, "The probable error of a mean"; on averaging ratios by their logarithms,
+Fleming and Wallace 1986, "How not to lie with statistics"). Median and interval speak of the same quantity where the
+logarithms scatter symmetrically about it, as differences of two like-distributed runs do. At five pairs no exact
+distribution-free interval reaches 95 % (the smallest two-sided p of a sign, rank or permutation test is 1/16), and a
+percentile bootstrap is too narrow. A disturbed run widens the t interval: differences are then missed, not invented.
+``tests/test_compare.py`` checks all this by simulation.
+
+Each row is judged by itself: of twenty rows without any difference, one on average will show one. So name the metric
+before the comparison, as a :class:`Claim` does.
+"""
+
+import ctypes
+import gc
+import json
+import math
+import random
+import re
+import sys
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from speedkit.recipe import SWITCHES, Recipe, smoke
+from speedkit.run import NotFinite, Run, number, percent, seconds, size, write_atomically
+from speedkit.train import train
+
+FORMAT = 1
+NEEDED_PAIRS = 5  # where the error rates are checked; also the default, so that no one can stop when it looks good
+MOST_PAIRS = 1000
+WARM_UP_STEPS = 10
+LEVEL = 0.95
+MATERIAL_RATIO = 0.9  # a claim "did not hold" once the interval excludes an effect of this size, else "cannot tell"
+MATERIAL_POINTS = 0.5  # the same for accuracy; seeds alone differ by about as much
+
+LOWER, HIGHER, NO_DIFFERENCE = "lower", "higher", "no difference detected"
+TOO_FEW, NOT_AVAILABLE = "too few pairs to judge", "n/a"
+HELD, DID_NOT_HOLD = "held here", "did not hold here"
+OPPOSITE, CANNOT_TELL = "the opposite", "cannot tell"
+ARMS = ("baseline", "variant")
+
+
+# What is compared
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a run. ``read``: (run, target accuracy or None) -> the figure, nan where it is not available."""
+
+    name: str
+    title: str
+    unit: str  # "s", "bytes", "images", "J", or "share": a difference in points, where the others are ratios
+    read: Callable[[Run, float | None], float]
+
+    @property
+    def is_ratio(self) -> bool:
+        return self.unit != "share"
+
+    def text(self, value: float) -> str:
+        """A value in words, with its unit."""
+        if not math.isfinite(value):
+            return NOT_AVAILABLE
+        words = {"s": seconds, "bytes": size, "images": number, "J": lambda joules: f"{joules:.3g} J", "share": percent}
+        return words[self.unit](value)
+
+
+def _mean_of_steps(column):
+    # A mean, not a median: workers deliver in bursts, and a cache is slow in its first epoch and fast in the others.
+    def read(run, target):
+        values = run.column(column)[1:]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else math.nan
+
+    return read
+
+
+def _figure(name):
+    return lambda run, target: run.figures.get(name, math.nan)
+
+
+def _preparation(run):
+    prepare_s = run.figures.get("prepare_s", math.nan)
+    return prepare_s if math.isfinite(prepare_s) else 0.0
+
+
+def _whole_run(run, target):
+    return _preparation(run) + run.seconds if run.seconds else math.nan
+
+
+def _time_to_target(run, target):
+    if target is None:
+        return math.nan
+    reached = np.flatnonzero(run.epoch_column("validation_accuracy") >= target)
+    return _preparation(run) + float(run.epoch_column("t")[reached[0]]) if len(reached) else math.nan
+
+
+def _accuracy_of_kept_weights(run, target):
+    best = run.figures.get("best_epoch", math.nan)  # early stopping puts the weights of that epoch back
+    values = run.epoch_column("validation_accuracy")
+    return float(values[int(best)]) if 0 <= best < len(values) else run.last("validation_accuracy")
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("step_s", "time per step (mean)", "s", _mean_of_steps("step_s")),
+        Metric("wait_s", "waiting for data per step (mean)", "s", _mean_of_steps("wait_s")),
+        Metric("seconds", "time of the whole run, preparation included", "s", _whole_run),
+        Metric("target_s", "time to the target accuracy, preparation included", "s", _time_to_target),
+        Metric("peak_memory", "peak memory on the device", "bytes", _figure("peak_memory")),
+        Metric("host_memory", "main memory of the processes at the end", "bytes", _figure("host_memory")),
+        Metric("reads", "images read from the source while training", "images", _figure("reads")),
+        Metric("energy_j", "energy of the GPU", "J", _figure("energy_j")),
+        Metric("validation_accuracy", "validation accuracy", "share", _accuracy_of_kept_weights),
+    )
+}
+
+
+# Claims
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence about a technique, as a metric and a direction that it is said to take.
+
+    Raises:
+        ValueError: technique, metric or direction is unknown; the message says what is allowed.
+    """
+
+    technique: str  # the switch of Recipe
+    sentence: str
+    metric: str
+    direction: str  # "lower" or "higher"
+
+    def __post_init__(self):
+        allowed = {"technique": SWITCHES, "metric": tuple(METRICS), "direction": (LOWER, HIGHER)}
+        for name, choices in allowed.items():
+            if getattr(self, name) not in choices:
+                shown = str(getattr(self, name))[:40]
+                raise ValueError(f"{name}={shown!r} is not allowed in a claim: give {' | '.join(choices)}.")
+        if not isinstance(self.sentence, str):
+            raise ValueError("sentence should be text.")
+
+
+def _claims(technique, sentence, **directions):
+    return tuple(Claim(technique, sentence, metric, direction) for metric, direction in directions.items())
+
+
+# The article's six. "Stabilises" is judged by how well training ends at one learning rate; compare at a large one, too.
+CLAIMS = {
+    "precision": _claims(
+        "precision", "Reduced precision cuts memory and speeds up processing.", peak_memory=LOWER, step_s=LOWER
+    ),
+    "early_stopping": _claims(
+        "early_stopping", "Early stopping saves time and resources.", seconds=LOWER, energy_j=LOWER
+    ),
+    "augment": _claims("augment", "Augmentation on the fly reduces the memory needed in training.", peak_memory=LOWER),
+    "batchnorm": _claims(
+        "batchnorm",
+        "Batch normalisation stabilises and speeds up convergence and makes better use of memory.",
+        validation_accuracy=HIGHER,
+        target_s=LOWER,
+        peak_memory=LOWER,
+    ),
+    "workers": _claims("workers", "Preparing data in parallel reduces waiting.", wait_s=LOWER),
+    "cache": _claims(
+        "cache", "Caching avoids frequent calls to the database and speeds up training.", reads=LOWER, seconds=LOWER
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a comparison says to a claim; ``outcome``: held here, did not hold here, the opposite, or cannot tell."""
+
+    claim: Claim
+    outcome: str
+    why: str
+
+    def __str__(self):
+        return f"{self.claim.sentence} [{self.why}]: {self.outcome}"
+
+
+# Statistics
+
+
+def interval(samples, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(low, median, high) over the last axis of finite ``samples`` [..., n], n >= 2: Student's t around the mean.
+
+    From nine samples on, very skewed ones can have their median outside: the interval is then widened to hold it.
+    """
+    samples = np.asarray(samples, dtype=float)
+    count = samples.shape[-1]
+    mean, median = samples.mean(axis=-1), np.median(samples, axis=-1)
+    reach = stats.t.ppf((1 + level) / 2, count - 1) * samples.std(axis=-1, ddof=1) / math.sqrt(count)
+    alike = (samples == samples[..., :1]).all(axis=-1)  # else rounding in the mean could make a difference of nothing
+    low, high = np.where(alike, median, mean - reach), np.where(alike, median, mean + reach)
+    return np.minimum(low, median), median, np.maximum(high, median)
+
+
+def verdict(low: float, high: float) -> str:
+    """lower, higher or no difference detected, from an interval of log ratios or of differences."""
+    return LOWER if high < 0 else HIGHER if low > 0 else NO_DIFFERENCE
+
+
+# A comparison
+
+
+@dataclass
+class Measured:
+    """One counted run: its pair (from 0), "baseline" or "variant", and each metric (nan: not available)."""
+
+    pair: int
+    arm: str
+    seed: int
+    values: dict[str, float]
+    others_share: float = math.nan  # of the machine's cores, taken by other programs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric over the pairs. ``effect``, ``low``, ``high``: ratios variant / baseline, or differences in points.
+
+    ``baseline`` and ``variant`` are medians over the runs. Without a verdict there is no interval: nan.
+    """
+
+    metric: str
+    title: str
+    baseline: float
+    variant: float
+    effect: float
+    low: float
+    high: float
+    verdict: str
+    why: str  # a sentence where there is no verdict, else ""
+
+    def texts(self) -> tuple[str, str, str, str]:
+        """(baseline, variant, effect, interval) in words."""
+        metric = METRICS[self.metric]
+        effect, low, high = (_effect(metric, value) for value in (self.effect, self.low, self.high))
+        between = f"{low} to {high}" if math.isfinite(self.low) else NOT_AVAILABLE
+        return metric.text(self.baseline), metric.text(self.variant), effect, between
+
+
+def _effect(metric, value):
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    if not metric.is_ratio:
+        return f"{value:+.2f} points"
+    return f"× {value:.3f}" if 0.1 <= value < 10 else f"× {value:.3g}"
+
+
+@dataclass
+class Comparison:
+    """Pairs of runs of two recipes, and what they say. It grows while :func:`comparing` runs.
+
+    ``measured``: the counted runs in the order in which they were made. ``pairs``: how many are planned. ``status``:
+    new, running, finished, stopped or failed. ``now`` and ``current`` say what is being run, and are not kept.
+    """
+
+    baseline: Recipe
+    variant: Recipe
+    pairs: int = NEEDED_PAIRS
+    target: float | None = None
+    claims: tuple[Claim, ...] = ()
+    smoke: bool = False
+    status: str = "new"
+    reason: str = ""
+    started: str = ""
+    machine: dict = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    now: str = field(default="", compare=False)
+    current: Run | None = field(default=None, compare=False, repr=False)
+    runs_done: int = field(default=0, compare=False)
+
+    def __post_init__(self):
+        if isinstance(self.pairs, bool) or not isinstance(self.pairs, int) or not 1 <= self.pairs <= MOST_PAIRS:
+            raise ValueError(
+                f"pairs={str(self.pairs)[:40]} is not allowed: give a whole number from 1 to {MOST_PAIRS}."
+            )
+        if self.target is not None:
+            usable = isinstance(self.target, int | float) and not isinstance(self.target, bool)
+            if not usable or not 0 < self.target <= 1:
+                raise ValueError(
+                    f"target={str(self.target)[:40]} is not allowed: give a validation accuracy above 0, at most 1."
+                )
+            self.target = float(self.target)
+        self.claims = (self.claims,) if isinstance(self.claims, Claim) else tuple(self.claims)
+        if not all(isinstance(claim, Claim) for claim in self.claims):
+            raise ValueError("claims should be Claim objects, as in CLAIMS['cache'].")
+
+    # Reading
+
+    @property
+    def total_runs(self) -> int:
+        """The runs to make, the two warm-ups included."""
+        return 2 + 2 * self.pairs
+
+    @property
+    def changes(self) -> dict:
+        """The fields in which the variant differs, but the seed: name -> (baseline's value, variant's value)."""
+        changed = self.baseline.differences(self.variant)
+        changed.pop("seed", None)
+        return changed
+
+    @property
+    def done(self) -> list[int]:
+        """The pairs of which both runs are there."""
+        arms = {}
+        for run in list(self.measured):
+            arms.setdefault(run.pair, set()).add(run.arm)
+        return sorted(pair for pair, found in arms.items() if len(found) == 2)
+
+    def values(self, metric: str) -> np.ndarray:
+        """One metric of the pairs that are done: float64 [pairs, 2], baseline and variant, nan: not available."""
+        found = {(run.pair, run.arm): run.values.get(metric, math.nan) for run in list(self.measured)}
+        return np.array([[found[pair, arm] for arm in ARMS] for pair in self.done], dtype=float).reshape(-1, 2)
+
+    def effects(self, metric: str) -> np.ndarray:
+        """Each pair's log ratio variant / baseline, or difference in points: float64 [pairs], nan: there is none.
+
+        Counts are taken half an image larger, so that "never" has a ratio, too.
+        """
+        values = self.values(metric)
+        if not METRICS[metric].is_ratio:
+            return (values[:, 1] - values[:, 0]) * 100
+        values = values + 0.5 if METRICS[metric].unit == "images" else values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log(values)
+        logs[~np.isfinite(logs)] = math.nan
+        return logs[:, 1] - logs[:, 0]
+
+    @property
+    def too_few(self) -> str:
+        """Why there is no verdict yet, in a few words; "" where there may be one."""
+        count = len(self.done)
+        if self.smoke:
+            return "a smoke run never carries a verdict"
+        if count < NEEDED_PAIRS:
+            return f"{count} of the {NEEDED_PAIRS} pairs that a verdict needs"
+        if self.status == "running" and count < self.pairs:  # whoever may stop at the first difference finds too many
+            return f"{count} of the {self.pairs} pairs that are planned"
+        return ""
+
+    def row(self, metric: str) -> Row:
+        """One metric over the pairs that are done."""
+        effects, title = self.effects(metric), METRICS[metric].title
+        if metric == "target_s" and self.target is not None:
+            title = f"time to {self.target:.1%} validation accuracy, preparation included"
+        if metric == "peak_memory" and str(self.machine.get("device", "")).startswith("cpu"):
+            title = "peak memory of the processes"
+        known = np.isfinite(effects)
+        if not known.all():  # leaving the others out would favour whichever recipe fails more often
+            baseline, variant = (_median(column) for column in self.values(metric).T)
+            why = f"known in {known.sum()} of {len(known)} pairs" if known.any() else "not measured here"
+            if metric == "target_s":
+                reached = np.isfinite(self.values(metric)).sum(axis=0)
+                why = (
+                    f"reached in {reached[0]} and {reached[1]} of {len(known)} runs" if self.target else "no target set"
+                )
+            return Row(metric, title, baseline, variant, math.nan, math.nan, math.nan, NOT_AVAILABLE, why)
+        baseline, variant = (_median(column) for column in self.values(metric).T)
+        back = _ratio if METRICS[metric].is_ratio else float
+        if self.too_few:
+            effect = back(np.median(effects)) if len(effects) else math.nan
+            return Row(metric, title, baseline, variant, effect, math.nan, math.nan, TOO_FEW, self.too_few)
+        low, middle, high = interval(effects)
+        return Row(metric, title, baseline, variant, back(middle), back(low), back(high), verdict(low, high), "")
+
+    @property
+    def rows(self) -> list[Row]:
+        """All metrics over the pairs that are done."""
+        return [self.row(metric) for metric in METRICS]
+
+    def judge(self, claim: Claim) -> Judgement:
+        """Whether a claim held in these runs.
+
+        A difference in the claimed direction: held here; in the other: the opposite. No difference detected: did not
+        hold here, if the interval excludes an effect of a tenth (accuracy: half a point) in the claimed direction;
+        else the runs scatter too much to tell. No verdict, or a variant without the technique: cannot tell.
+        """
+        before, after = (getattr(recipe, claim.technique) for recipe in (self.baseline, self.variant))
+        if before == after or after == getattr(Recipe(), claim.technique):
+            return Judgement(
+                claim, CANNOT_TELL, f"{claim.technique}: {before!r} in the baseline, {after!r} in the variant"
+            )
+        row, metric = self.row(claim.metric), METRICS[claim.metric]
+        if row.verdict in (NOT_AVAILABLE, TOO_FEW):
+            return Judgement(claim, CANNOT_TELL, f"{row.title}: {row.verdict}, {row.why}")
+        _, _, effect, between = row.texts()
+        why = f"{row.title}: {effect}, 95 % interval {between}"
+        if row.verdict == claim.direction:
+            return Judgement(claim, HELD, why)
+        if row.verdict != NO_DIFFERENCE:
+            return Judgement(claim, OPPOSITE, why)
+        lowest, highest = (
+            (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if metric.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
+        )
+        excluded = row.low > lowest if claim.direction == LOWER else row.high < highest
+        if excluded:
+            return Judgement(claim, DID_NOT_HOLD, why)
+        size_of = _effect(metric, lowest if claim.direction == LOWER else highest)
+        return Judgement(claim, CANNOT_TELL, f"{why}, which leaves room for {size_of}")
+
+    @property
+    def judgements(self) -> list[Judgement]:
+        """The comparison's claims, judged."""
+        return [self.judge(claim) for claim in self.claims]
+
+    @property
+    def others_share(self) -> float:
+        """The largest share of the machine's cores that other programs took during a counted run; nan: not known."""
+        shares = [run.others_share for run in list(self.measured) if math.isfinite(run.others_share)]
+        return max(shares, default=math.nan)
+
+    # Keeping
+
+    def to_frame(self):
+        """The rows as a pandas DataFrame, one row a metric."""
+        import pandas
+
+        return pandas.DataFrame([asdict(row) for row in self.rows], columns=[f.name for f in fields(Row)])
+
+    def runs_to_frame(self):
+        """The counted runs in the order in which they were made, as a pandas DataFrame."""
+        import pandas
+
+        columns = ["pair", "arm", "seed", "others_share", *METRICS]
+        rows = [{**asdict(run), **run.values} for run in self.measured]
+        return pandas.DataFrame(rows, columns=columns)
+
+    def save(self, path) -> Path:
+        """Writes the comparison as JSON: the whole file or, where that fails, none."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = {"format": FORMAT, "kind": "comparison"}
+        kept |= {"baseline": self.baseline.to_dict(), "variant": self.variant.to_dict()}
+        kept |= {name: getattr(self, name) for name in ("pairs", "target", *_PLAIN)}
+        kept["claims"] = [asdict(claim) for claim in self.claims]
+        kept["measured"] = [asdict(run) for run in self.measured]
+        for run in kept["measured"]:
+            run["others_share"] = _nullable(run["others_share"])
+            run["values"] = {name: _nullable(value) for name, value in run["values"].items()}
+        write_atomically(path, json.dumps(kept, allow_nan=False))
+        return path
+
+    @classmethod
+    def load(cls, path) -> "Comparison":
+        """The comparison that :meth:`save` wrote.
+
+        Raises:
+            ValueError: the file is not such a comparison; the message names the file and what is wrong.
+            OSError: the file cannot be read.
+        """
+        path = Path(path)
+        try:
+            return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except KeyError as error:
+            raise ValueError(f"{path} is not a comparison that this speedkit can read: {error} is missing.") from error
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"{path} is not a comparison that this speedkit can read: {error}") from error
+
+    @classmethod
+    def _from_dict(cls, kept):
+        _expect(kept, dict, "the file's content")
+        if kept.get("format") != FORMAT or kept.get("kind") != "comparison":
+            raise ValueError(f"it says format {str(kept.get('format'))[:40]!r}, kind {str(kept.get('kind'))[:40]!r}.")
+        recipes = [Recipe.from_dict(_expect(kept[arm], dict, arm)) for arm in ARMS]
+        claims = tuple(Claim(**_expect(claim, dict, "a claim")) for claim in _expect(kept["claims"], list, "claims"))
+        comparison = cls(*recipes, pairs=kept["pairs"], target=kept["target"], claims=claims)
+        for name, kind in _PLAIN.items():
+            setattr(comparison, name, _expect(kept[name], kind, name))
+        for note in comparison.notes:
+            _expect(note, str, "a note")
+        comparison.measured = [_measured(run, comparison) for run in _expect(kept["measured"], list, "measured")]
+        if len({(run.pair, run.arm) for run in comparison.measured}) < len(comparison.measured):
+            raise ValueError("a run is there twice.")
+        return comparison
+
+    # Showing
+
+    def _headline(self):
+        changes = ", ".join(f"{name} {before} → {after}" for name, (before, after) in self.changes.items())
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{changes or 'two equal recipes'}: {len(self.done)} of {self.pairs} pairs, {self.status}{reason}"
+
+    def _footnotes(self):
+        lines = []
+        if self.too_few:
+            lines.append(f"{TOO_FEW.capitalize()}: {self.too_few}.")
+        else:
+            lines.append(
+                "Median over the pairs, 95 % interval by Student's t. Each row is judged by itself: of twenty rows "
+                "without any difference, one on average shows one."
+            )
+        if math.isfinite(self.others_share):
+            lines.append(f"Other programs used at most {self.others_share:.0%} of this machine's cores during a run.")
+        return [*lines, *self.notes]
+
+    def __repr__(self):
+        table = [("", "baseline", "variant", "effect", "95 % interval", "verdict")]
+        table += [(row.title, *row.texts(), _outcome(row)) for row in self.rows]
+        widths = [max(len(line[i]) for line in table) for i in range(5)]
+        lines = [
+            "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[5]]) for line in table
+        ]
+        return "\n".join([self._headline(), *lines, *map(str, self.judgements), *self._footnotes()])
+
+    def _repr_html_(self):
+        head = "".join(f"<th>{name}</th>" for name in ("", "baseline", "variant", "effect", "95 % interval", "verdict"))
+        body = "".join(
+            f"<tr><th style='text-align:left'>{escape(row.title)}</th>"
+            + "".join(f"<td>{escape(text)}</td>" for text in row.texts())
+            + f"<td style='text-align:left'>{escape(_outcome(row))}</td></tr>"
+            for row in self.rows
+        )
+        judged = "".join(
+            f"<li>{escape(judgement.claim.sentence)} <b>{escape(judgement.outcome)}</b> ({escape(judgement.why)})</li>"
+            for judgement in self.judgements
+        )
+        notes = "".join(f"<p>{escape(line)}</p>" for line in self._footnotes())
+        return (
+            f"<p><b>{escape(self._headline())}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            + (f"<ul>{judged}</ul>" if judged else "")
+            + notes
+        )
+
+
+_PLAIN = {"smoke": bool, "status": str, "reason": str, "started": str, "machine": dict, "notes": list}
+
+
+def _outcome(row):
+    return f"{row.verdict}: {row.why}" if row.verdict == NOT_AVAILABLE else row.verdict
+
+
+def _ratio(log):
+    with np.errstate(over="ignore"):
+        return float(np.exp(log))
+
+
+def _median(values):
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def _nullable(value):
+    return value if math.isfinite(value) else None
+
+
+def _expect(value, kind, what):
+    if not isinstance(value, kind):
+        raise ValueError(f"{what} should be {kind.__name__}, not {type(value).__name__}.")
+    return value
+
+
+def _measured(kept, comparison):
+    _expect(kept, dict, "a run")
+    pair, arm, seed = kept["pair"], kept["arm"], kept["seed"]
+    if type(pair) is not int or not 0 <= pair < comparison.pairs or arm not in ARMS or type(seed) is not int:
+        raise ValueError(f"there is no run {str(arm)[:40]!r} with seed {str(seed)[:40]} in pair {str(pair)[:40]}.")
+    values = _expect(kept["values"], dict, "values")
+    if unknown := sorted(set(values) - set(METRICS)):
+        raise ValueError(f"there is no metric {unknown[0][:40]!r}.")
+    return Measured(pair, arm, seed, {name: _real(values.get(name)) for name in METRICS}, _real(kept["others_share"]))
+
+
+def _real(value):
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= float(value) < math.inf:
+        raise ValueError(f"{str(value)[:40]!r} is not a figure of a run.")
+    return float(value)
+
+
+# Making the runs
+
+
+def comparing(
+    baseline: Recipe,
+    variant: Recipe,
+    pairs: int = NEEDED_PAIRS,
+    claims: tuple[Claim, ...] = (),
+    *,
+    target: float | None = None,
+    train=train,
+    each_step: bool = False,
+):
+    """Compares two recipes, a run at a time. A generator: it yields the growing :class:`Comparison` after every run.
+
+    Two short warm-up runs, which are not counted, then ``pairs`` pairs with the seed ``baseline.seed + i`` in both
+    runs of pair i. Which of the two comes first is drawn from ``baseline.seed``, each about equally often. Close the
+    generator to stop: the pairs that are done stay in the comparison. The test set is left alone.
+
+    target: the validation accuracy (0 to 1) to which time is taken. train: (recipe, run) -> a generator that makes
+    one run. each_step: yield after every step as well, so that closing takes effect within one.
+
+    Raises:
+        ValueError: pairs, target or a claim is not allowed. What ``train`` raises is passed on, but for
+            :class:`NotFinite`, which leaves that run without figures and is noted.
+    """
+    comparison = _planned(baseline, variant, pairs, claims, target)
+    return _filling(comparison, train, each_step)
+
+
+def compare(
+    baseline: Recipe,
+    variant: Recipe,
+    pairs: int = NEEDED_PAIRS,
+    claims: tuple[Claim, ...] = (),
+    *,
+    target: float | None = None,
+    train=train,
+    progress: bool = True,
+) -> Comparison:
+    """Compares two recipes with a progress bar; arguments and errors as in :func:`comparing`.
+
+    A keyboard interrupt ends it early and keeps the pairs that are done.
+    """
+    from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
+
+    comparison = _planned(baseline, variant, pairs, claims, target)
+    with (
+        suppress(KeyboardInterrupt),
+        tqdm(total=comparison.total_runs, unit="run", file=sys.stdout, disable=not progress) as bar,
+        closing(_filling(comparison, train, each_step=True)) as filling,
+    ):
+        shown = None
+        for _ in filling:
+            if shown != (comparison.now, comparison.runs_done):  # and nothing else that could slow a step
+                shown = comparison.now, comparison.runs_done
+                bar.set_description(comparison.now, refresh=False)
+                bar.update(comparison.runs_done - bar.n)
+    if comparison.status != "finished":
+        comparison.status, comparison.reason = "stopped", "stopped by hand"
+    return comparison
+
+
+def _planned(baseline, variant, pairs, claims, target):
+    comparison = Comparison(baseline, variant, pairs, target, claims, smoke=smoke())
+    if comparison.smoke:
+        comparison.pairs = min(comparison.pairs, 2)
+    baseline.but(seed=baseline.seed + comparison.pairs - 1)  # so that a seed that is too large is told before any run
+    return comparison
+
+
+def orders(pairs: int, seed: int) -> list[tuple[str, str]]:
+    """Which run of each pair comes first: both orders equally often (but for one), shuffled from ``seed``."""
+    draw = random.Random(seed)
+    flip = draw.randrange(2)
+    drawn = [ARMS if (i + flip) % 2 else ARMS[::-1] for i in range(pairs)]
+    draw.shuffle(drawn)
+    return drawn
+
+
+def _warm_up(recipe):
+    # A disk cache outlives a run: fill it now, else it would be cold in the first pair only.
+    steps = None if recipe.cache == "disk" else min(recipe.steps or WARM_UP_STEPS, WARM_UP_STEPS)
+    return recipe.but(epochs=1, steps=steps)
+
+
+def _filling(comparison, train, each_step):
+    recipes = {arm: getattr(comparison, arm).but(test_at_end=False) for arm in ARMS}
+    plan = [(None, arm) for arm in ARMS]
+    plan += [(i, arm) for i, order in enumerate(orders(comparison.pairs, comparison.baseline.seed)) for arm in order]
+    comparison.status, comparison.started = "running", datetime.now(UTC).isoformat(timespec="seconds")
+    if any(recipe.cache == "disk" for recipe in recipes.values()):
+        _note(comparison, "The disk cache was filled before the first counted run: it is compared warm.")
+    try:
+        for pair, arm in plan:
+            where = "warm-up" if pair is None else f"pair {pair + 1} of {comparison.pairs}"
+            comparison.now = f"{where}, {arm}"
+            seed = comparison.baseline.seed + (pair or 0)
+            recipe = recipes[arm].but(seed=seed)
+            comparison.current = run = Run(_warm_up(recipe) if pair is None else recipe)
+            _release_memory()
+            with closing(train(run.recipe, run)) as records:
+                try:
+                    for _ in records:
+                        if each_step:
+                            yield comparison
+                except NotFinite as error:
+                    _note(comparison, f"{where}, {arm}: {error}")
+                    failed = True
+                else:
+                    failed = False
+            comparison.runs_done += 1
+            comparison.machine = run.machine
+            if pair is not None:
+                comparison.measured.append(_measure(comparison, run, pair, arm, failed))
+            if comparison.runs_done == len(plan):
+                comparison.status = "finished"
+            yield comparison
+    except (GeneratorExit, KeyboardInterrupt):
+        if comparison.status == "running":
+            comparison.status, comparison.reason = "stopped", "stopped by hand"
+        raise
+    except BaseException as error:
+        comparison.status, comparison.reason = "failed", str(error) or type(error).__name__
+        raise
+    finally:
+        comparison.now, comparison.current = "", None
+
+
+def _release_memory():
+    # Else the larger of two recipes sets the resident set of both: the allocators keep what was freed.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError, TypeError):  # where the C library is not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _measure(comparison, run, pair, arm, failed):
+    comparison.smoke |= run.smoke
+    for note in run.notes:
+        _note(comparison, note)
+    values = {name: math.nan if failed else metric.read(run, comparison.target) for name, metric in METRICS.items()}
+    return Measured(pair, arm, run.recipe.seed, values, run.figures.get("others_share", math.nan))
+
+
+def _note(comparison, sentence):
+    # Once each, also where only a figure in it differs from run to run.
+    known = {re.sub(r"\d+", "#", note) for note in comparison.notes}
+    if re.sub(r"\d+", "#", sentence) not in known:
+        comparison.notes.append(sentence)

@@ -1,0 +1,1 @@
+"""What the learner sees. Nothing below imports this."""

@@ -1,0 +1,300 @@
+"""The panel: six switches, Run and Stop, and time and memory drawn while a training goes on."""
+
+import dataclasses
+import html
+import threading
+import weakref
+
+import ipywidgets as widgets
+from IPython import get_ipython
+from IPython.display import display
+
+from speedkit import hardware
+from speedkit.lab import chart
+from speedkit.lab.runner import Runner, stop_all
+from speedkit.recipe import SWITCHES, Recipe, parse
+from speedkit.run import Progress, Run, seconds
+
+FRAME = 0.2  # seconds between two frames of the live chart, at least
+KEPT = 4  # earlier runs that stay on the axes
+
+TITLES = {
+    "precision": "Precision",
+    "early_stopping": "Early stopping",
+    "augment": "Augmentation",
+    "batchnorm": "Batch norm",
+    "workers": "Workers",
+    "cache": "Cache",
+    "data": "Images from",
+    "subset": "Training images",
+    "epochs": "Epochs",
+    "batch_size": "Batch size",
+    "learning_rate": "Learning rate",
+    "model": "Network",
+    "optimizer": "Optimizer",
+    "schedule": "Schedule",
+    "seed": "Seed",
+}
+PATIENCE = (1, 2, 3, 5, 10)
+_shown_in_cell = weakref.WeakValueDictionary()
+STYLE = """<style>
+.sk-panel {border: 1px solid var(--jp-border-color2, #ccc); border-radius: 6px; padding: 10px 12px}
+.sk-switches {display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 4px 10px}
+.sk-switch.widget-inline-hbox {flex-direction: column; align-items: stretch; height: auto; margin: 2px 0}
+.sk-switch.widget-inline-hbox .widget-label {font-weight: 600; height: auto; line-height: 1.4; text-align: left}
+.sk-switch.sk-front {border-left: 3px solid var(--jp-brand-color1, #1976d2); padding-left: 6px}
+.sk-line {line-height: 1.45}
+.sk-error {border-left: 4px solid #d32f2f; padding: 6px 10px; margin: 4px 0; line-height: 1.45}
+.sk-note {opacity: 0.85; line-height: 1.45}
+</style>"""
+
+
+class Panel:
+    """Switches for the six techniques, a task to train on, and the live chart. Show it as a cell's last line.
+
+    recipe: where everything starts; what has no control stays as it is there.
+    front: the name of the switch that a lesson is about; it is marked.
+    settings: fields of :class:`Recipe` beside the six that the learner can set too.
+
+    ``runs`` holds every run that has ended here, ``run(...)`` starts one from code and waits for it.
+    """
+
+    def __init__(
+        self, recipe: Recipe | None = None, *, front: str | None = None, settings=("data", "subset", "epochs")
+    ):
+        self.recipe = recipe or Recipe()
+        self.runs: list[Run] = []
+        self._shown: Run | None = None
+        self._runner: Runner | None = None
+        self._ended, self._frames = threading.Event(), threading.Lock()
+        self._progress: Progress | None = None
+        self._handles = []
+        self._build(front, settings)
+        self._show_status(f"Ready: {hardware.machine(self.recipe.device).sentence()}.")
+
+    # Building
+
+    def _build(self, front, settings):
+        cores = hardware.cores()
+        fields = {f.name: f for f in dataclasses.fields(Recipe)}
+        self.controls = {name: _control(fields[name], self.recipe, cores) for name in (*SWITCHES, *settings)}
+        self._fields = fields
+        for name, control in self.controls.items():
+            control.add_class("sk-switch")
+            control.add_class(f"sk-{name.replace('_', '-')}")
+            if name == front:
+                control.add_class("sk-front")
+        self.run_button = widgets.Button(description="Run", icon="play", button_style="primary")
+        self.stop_button = widgets.Button(description="Stop", icon="stop", disabled=True)
+        self.clear_button = widgets.Button(description="Forget earlier runs", icon="eraser", layout={"width": "auto"})
+        for name, button in {"run": self.run_button, "stop": self.stop_button, "clear": self.clear_button}.items():
+            button.add_class(f"sk-{name}")
+        self.run_button.on_click(lambda _: self.start())
+        self.stop_button.on_click(lambda _: self.stop())
+        self.clear_button.on_click(lambda _: self.forget())
+        self.bar = widgets.FloatProgress(min=0.0, max=1.0, layout={"width": "180px"})
+        self.status, self.problem, self.where, self.picture = (widgets.HTML() for _ in range(4))
+        self.picture.layout.width = "100%"
+        self.status.add_class("sk-status")
+        self.problem.add_class("sk-problem")
+        self.where.add_class("sk-where")
+        switches = widgets.Box([self.controls[name] for name in SWITCHES])
+        task = widgets.Box([self.controls[name] for name in settings])
+        for box in (switches, task):
+            box.add_class("sk-switches")
+        buttons = widgets.HBox([self.run_button, self.stop_button, self.clear_button, self.bar, self.status])
+        buttons.layout.flex_flow = "row wrap"
+        buttons.layout.align_items = "center"
+        parts = [widgets.HTML(STYLE, layout={"display": "none"}), switches, *([task] if settings else [])]
+        self.box = widgets.VBox([*parts, buttons, self.problem, self.where, self.picture])
+        self.box.add_class("sk-panel")
+
+    def _ipython_display_(self):
+        """Shows the widgets, and below them an ordinary output that keeps the last figure in the saved notebook."""
+        _stop_what_this_cell_showed(self)
+        mimebundle = self.box._repr_mimebundle_()
+        bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
+        bundle["text/plain"] = "speedkit panel (live widgets: run this cell to use them)"
+        display(bundle, metadata=metadata, raw=True)
+        self._handles.append(display(self._keepsake(), raw=True, display_id=True))
+        self._draw()
+
+    # Running
+
+    def read(self) -> Recipe:
+        """The recipe that the controls say now.
+
+        Raises:
+            ValueError: a control holds a value that is not allowed.
+        """
+        values = {}
+        for name, control in self.controls.items():
+            value = control.value
+            values[name] = parse(self._fields[name], value.strip()) if isinstance(control, widgets.Text) else value
+        return self.recipe.but(**values)
+
+    def start(self):
+        """What the Run button does: trains in the background. An error is shown in the panel."""
+        try:
+            recipe = self.read()
+        except ValueError as error:
+            self._show_problem(str(error))
+            return
+        self._begin(recipe).start()
+
+    def run(self, **switches) -> Run:
+        """Sets controls (``panel.run(cache="ram")``), trains, waits, draws, and gives the run.
+
+        Raises:
+            ValueError: a value is not allowed, or this machine cannot do it.
+            NotFinite: the loss became nan or infinite.
+            RuntimeError: the run ended without a single step.
+            Exception: whatever else made the training fail.
+        """
+        recipe = self.read().but(**switches)
+        for name, value in switches.items():
+            if name in self.controls:
+                control = self.controls[name]
+                control.value = (
+                    ("none" if value is None else str(value)) if isinstance(control, widgets.Text) else value
+                )
+        runner = self._begin(recipe)
+        runner.here()
+        if runner.run.count == 0:
+            raise RuntimeError("The run ended without a single step.")
+        return runner.run
+
+    def stop(self):
+        """What the Stop button does: ends the run after the step that it is in."""
+        if self._runner is not None and self._shown is not None and self._shown.status in ("new", "running"):
+            self._show_status("Stopping …")
+            self._runner.stop()
+
+    def forget(self):
+        """Takes the earlier runs off the axes and out of ``runs``."""
+        self.runs.clear()
+        self._draw()
+
+    def _begin(self, recipe):
+        runner = Runner(recipe, lambda record: self._watch(runner, record))
+        stop_all()
+        self._runner, self._shown, self._progress = runner, runner.run, None
+        self._show_problem("")
+        self.where.value = ""
+        self.bar.value, self.bar.bar_style = 0.0, "info"
+        self.run_button.disabled, self.stop_button.disabled = True, False
+        self._show_status("Preparing …")
+        self._ended = threading.Event()
+        threading.Thread(target=self._tick, args=(runner.run, self._ended), name="speedkit chart", daemon=True).start()
+        return runner
+
+    def _watch(self, runner, record):
+        """Called in the thread that trains, after each record: it must cost next to nothing."""
+        if record is None:
+            self._finish(runner)
+        elif isinstance(record, Progress):
+            self._progress = record
+        else:
+            self._progress = None
+
+    def _tick(self, run, ended):
+        """The chart's own thread: a frame now and then, and only when something changed."""
+        seen = None
+        while not ended.wait(FRAME):
+            state = (run.count, self._progress)
+            if state != seen:
+                seen = state
+                with self._frames:
+                    if not ended.is_set():
+                        self._show_progress(run)
+                        self._draw()
+
+    def _finish(self, runner):
+        run = runner.run
+        self._ended.set()
+        with self._frames:
+            self.run_button.disabled, self.stop_button.disabled = False, True
+            self.bar.value = 1.0 if run.status == "finished" else self.bar.value
+            self.bar.bar_style = {"finished": "success", "stopped": "warning"}.get(run.status, "danger")
+            self._show_status(f"{run.status.capitalize()} after {run.count} steps, {seconds(run.seconds)}.")
+            if run.status == "failed":
+                self._show_problem(run.reason or "The run failed.")
+            self._draw()
+            for handle in self._handles:
+                handle.update(self._keepsake(), raw=True)
+            if run.count:
+                self.runs.append(run)
+
+    # Showing
+
+    def _earlier(self):
+        return [run for run in self.runs if run is not self._shown][-KEPT:]
+
+    def _draw(self):
+        run = self._shown or Run(self.recipe)
+        self.picture.value = chart.svg(run, self._earlier())
+        if run.count:
+            notes = "".join(f"<div class='sk-note'>{html.escape(note)}</div>" for note in run.notes)
+            self.where.value = f"<div class='sk-line'><b>{html.escape(run.where_time_goes())}</b></div>{notes}"
+
+    def _keepsake(self):
+        run = self._shown
+        if run is None or not run.count:
+            reason = f" The last one failed: {run.reason}" if run is not None and run.reason else ""
+            return {"text/plain": f"No run has ended in this panel yet.{reason}"}
+        earlier = self._earlier()
+        return {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
+
+    def _show_progress(self, run):
+        progress = self._progress
+        if progress is not None:
+            self._show_status(f"{progress.done:,} of {progress.total:,} {progress.what} …")
+            if not run.count:
+                self.bar.value = progress.done / max(1, progress.total)
+        elif run.count and run.total_steps:
+            share = run.count / run.total_steps
+            left = run.seconds / run.count * (run.total_steps - run.count)
+            accuracy = run.last("validation_accuracy")
+            reached = f", validation accuracy {accuracy:.1%}" if accuracy == accuracy else ""
+            self.bar.value = share
+            self._show_status(f"Step {run.count:,} of {run.total_steps:,}, {seconds(left)} left{reached}")
+
+    def _show_status(self, text):
+        self.status.value = f"<div role='status' class='sk-line'>{html.escape(text)}</div>"
+
+    def _show_problem(self, text):
+        self.problem.value = f"<div role='alert' class='sk-error'>{html.escape(text)}</div>" if text else ""
+
+
+def _stop_what_this_cell_showed(panel):
+    """When a cell is run again, the panel that it showed before is gone from the page: its run must not go on."""
+    shell = get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell = parent.get("metadata", {}).get("cellId")
+    if cell is not None:
+        before = _shown_in_cell.get(cell)
+        if before is not None and before is not panel:
+            before.stop()
+        _shown_in_cell[cell] = panel
+
+
+def _control(f, recipe, cores):
+    """A widget for one field of a recipe: a list where the values are few, a text where they are many."""
+    value, rule = getattr(recipe, f.name), f.metadata
+    title = TITLES.get(f.name, f.name)
+    options = None
+    if f.name == "early_stopping":
+        options = [("off", None), *((f"patience {n}", n) for n in sorted({*PATIENCE, value or 1}))]
+    elif f.name == "workers":
+        options = sorted({0, 1, 2, 4, cores, 2 * cores, value})
+    elif f.name == "data":
+        options = list(dict.fromkeys(["fashion-mnist", "jpeg", "sqlite", value]))
+    elif rule["kind"] == "choice":
+        options = list(rule["choices"])
+    elif rule["kind"] == "flag":
+        options = [("off", False), ("on", True)]
+    layout, style = {"width": "auto"}, {"description_width": "initial"}
+    common = {"description": title, "layout": layout, "style": style, "tooltip": rule["help"]}
+    if options is not None:
+        return widgets.Dropdown(options=options, value=value, **common)
+    return widgets.Text(value="all" if value is None else str(value), **common)
