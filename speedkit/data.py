@@ -506,7 +506,11 @@ class Loader:
     def epoch(self, number: int):
         """The batches of one epoch, in the order that the seed and the epoch's number give."""
         self.batches.epoch = number
-        return self.loader
+        try:
+            yield from self.loader
+        except DataError as error:  # a worker's comes with its traceback, and the sentence in the last line
+            sentence = str(error).strip().splitlines()[-1]
+            raise DataError(sentence.removeprefix(f"{DataError.__module__}.{DataError.__name__}: ")) from error
 
     def processes(self) -> list:
         return workers.processes(self.loader)

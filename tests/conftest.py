@@ -4,9 +4,11 @@ import importlib
 import multiprocessing
 import os
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
 from speedkit import data, hardware
 from speedkit.recipe import Recipe
@@ -50,6 +52,18 @@ def quick(monkeypatch, generated, one_core):
     monkeypatch.setattr(data, "VALIDATION", 100)
     monkeypatch.setattr(data, "PROBE", 32)
     return Recipe(subset=64, batch_size=16, epochs=2, stored_size=32, image_size=28, device="cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of one's own pictures: 40 in two classes, grey, colour, palette and transparent, none of them square."""
+    draw = np.random.default_rng(0)
+    for i in range(40):
+        path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(0, 256, (20 + i % 3, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(("RGB", "L", "P", "RGBA")[i % 4]).save(path)
+    return tmp_path / "pictures"
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: s
     class lives in a module, never in a notebook's cell.
     """
     options = {"batch_sampler": batches, "collate_fn": as_they_are, "pin_memory": pin_memory, "num_workers": workers}
+    options |= {"generator": torch.Generator()}  # else it draws from torch's global one at every epoch
     if workers:
         options |= {"persistent_workers": True, "prefetch_factor": prefetch}
         options |= {"multiprocessing_context": None if start_method == "auto" else start_method}
