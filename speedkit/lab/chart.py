@@ -19,14 +19,15 @@ from speedkit.run import Run, number, percent, seconds, size
 RAW_POINTS = 160  # up to so many steps of the current run, every step is a point
 BANDED_POINTS = 80  # above, at most so many points with a band from the lowest to the highest
 EARLIER_POINTS = 60  # of an earlier run, means only
+EPOCH_POINTS = (40, 60)  # the same two limits for points that are epochs: banded and raw
 EARLIER_RUNS = 6  # the newest that are drawn: as many as there are pairs of colour and dashes
 RECENT = 32  # steps behind a figure that is called current
 ENORMOUS = 1e100  # from here on a value counts as not available
 
-# Okabe and Ito's colours, those with a contrast of at least 3 on white and on #111
+# Okabe and Ito's colours with a contrast of at least 3 on white and on #111, and a grey
 INK, WAITING, COMPUTING = "currentColor", "#D55E00", "#0072B2"
 EARLIER_COLOURS = ("#009E73", "#CC79A7", "#8C8C8C")
-EARLIER_DASHES = ((7, 3), (2, 3), (8, 3, 2, 3), (12, 4), (4, 2), (1, 2))
+EARLIER_DASHES = ((8, 4), (3, 4), (10, 4, 2, 4), (16, 4), (5, 3), (1, 3))
 
 FIGURE_INK = "#222222"  # what INK is on the figure's white
 
@@ -49,7 +50,9 @@ class Line(NamedTuple):
 
     def rate(self, amount: float) -> "Line":
         """``amount`` divided by this line, which is a duration: the rate of the mean, lowest and highest duration."""
-        mean, low, high = (np.where(values > 0, amount / values, math.nan) for values in self[1:])
+        with np.errstate(divide="ignore", over="ignore"):
+            rates = [amount / values for values in self[1:]]
+        mean, low, high = (np.where(np.abs(rate) < ENORMOUS, rate, math.nan) for rate in rates)
         return Line(self.x, mean, high, low)
 
 
@@ -100,7 +103,11 @@ class Panel(NamedTuple):
     right: Scale | None
     clipped: np.ndarray  # step numbers whose value lies above the left axis
     clipped_words: str
-    words: str  # shown in the middle where there is nothing to draw
+    words: str  # on what is missing
+
+    @property
+    def empty(self) -> bool:
+        return all(np.isnan(mark.y).all() for mark in self.marks)
 
 
 class Chart(NamedTuple):
@@ -183,8 +190,10 @@ def _new_trace(run, over, count, points, raw):
     figures["images_per_s"] = run.recipe.batch_size / figures["step_s"] if figures["step_s"] else math.nan
     ends, accuracy = run.epoch_column("steps"), run.epoch_column("validation_accuracy")
     epochs = min(len(ends), len(accuracy))
-    figures["validation_accuracy"] = float(accuracy[epochs - 1]) if epochs else math.nan
-    return Trace(count, _steps_a_point(count, points, raw), lines, ends[:epochs], accuracy[:epochs], figures)
+    accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)[:epochs]
+    figures["validation_accuracy"] = float(accuracy[-1]) if epochs else math.nan
+    ends, accuracy = thin(ends[:epochs], *EPOCH_POINTS).high, thin(accuracy, *EPOCH_POINTS).mean
+    return Trace(count, _steps_a_point(count, points, raw), lines, ends, accuracy, figures)
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
@@ -216,7 +225,7 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
     styles = [
         {
             "colour": EARLIER_COLOURS[i % len(EARLIER_COLOURS)],
-            "width": 1.4,
+            "width": 1.6,
             "dash": EARLIER_DASHES[i % len(EARLIER_DASHES)],
         }
         for i in range(len(earlier))
@@ -225,8 +234,8 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
     nothing = np.empty(0)
     legend = [(f"this run: {names[-1]}", Mark("", nothing, nothing))]
     legend += [(name, Mark("", nothing, nothing, **style)) for name, style in zip(names, styles, strict=False)]
-    caption = "Figures above the axes: "
-    caption += "the whole run." if run.status not in ("new", "running") else f"the last {RECENT} steps."
+    span = f"the last {RECENT} steps" if run.status in ("new", "running") else "the whole run"
+    caption = f"Times and rates in the titles: medians of {span}."
     if now.each > 1:
         caption = f"Line: mean of {now.each} steps; band: lowest to highest of them. {caption}"
     return Chart(
@@ -251,7 +260,7 @@ def _time_panel(now, before, styles):
     marks = [
         Mark("compute_s", compute.x, compute.mean, floor, colour=COMPUTING, opacity=0.5),
         Mark("wait_s", wait.x, stacked + wait.mean, stacked, colour=WAITING, opacity=0.5),
-        *_current("step_s", total, now.each),
+        *_current("step_s", total._replace(low=total.mean), now.each),
         *(
             _mean("step_s", trace.lines["step_s"].times(1000), style)
             for trace, style in zip(before, styles, strict=True)
@@ -294,11 +303,14 @@ def _learning_panel(now, before, styles):
     marks = [*_current("loss", _joined(now.lines["loss"]), now.each)]
     marks += [_mean("loss", _joined(trace.lines["loss"]), style) for trace, style in zip(before, styles, strict=True)]
     for trace, style in zip((now, *before), ({}, *styles), strict=True):
-        accuracy = np.where(np.abs(trace.accuracy) < ENORMOUS, trace.accuracy * 100, math.nan)
-        if not np.isnan(accuracy).all():
-            marks.append(Mark("validation_accuracy", trace.epoch_ends, accuracy, **style, dots=True, right=True))
+        if not np.isnan(trace.accuracy).all():
+            look = style | {"width": 1, "dots": True, "right": True}
+            marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
     ended = percent(now.figures["validation_accuracy"]) if len(now.accuracy) else "not yet"
-    title = [(f"training loss {_plain(now.figures['loss'])}  ·  ● validation accuracy {ended}", None)]
+    title = [
+        (f"training loss (left) {_plain(now.figures['loss'])}", None),
+        (f"● validation accuracy (right) {ended}", None),
+    ]
     return _panel(title, marks, "", 5, now, _plain, ("loss",))
 
 
@@ -321,11 +333,12 @@ def _joined(line):
 def _panel(title, marks, unit, outlier, now, say: Callable[[float], str], columns):
     left = [mark for mark in marks if not mark.right]
     low, high, highest = _limits(left, outlier)
+    axis = scale(low, high, unit)
     clipped, words = np.empty(0), ""
-    if highest > high:
-        clipped = np.unique(np.concatenate([mark.x[mark.y > high] for mark in left]))
-        beyond = [mark for mark in left if np.nanmax(mark.y, initial=-math.inf) == highest]
-        words = f"{'first step' if beyond[0].y[0] == highest else 'up to'} {say(highest)}"
+    if highest > axis.high:
+        clipped = np.unique(np.concatenate([mark.x[mark.y > axis.high] for mark in left]))
+        at_start = any(len(mark.y) and mark.y[0] == highest for mark in left)
+        words = f"{'first step' if at_start else 'up to'} {say(highest)}"
     missing = [name for name in columns if np.isnan(now.lines[name].mean).all()]
     if now.count == 0:
         nothing = "no step yet"
@@ -335,7 +348,7 @@ def _panel(title, marks, unit, outlier, now, say: Callable[[float], str], column
             nothing = f"{'waiting' if missing == ['wait_s'] else 'computing'}: {nothing}"
     else:
         nothing = ""
-    return Panel(title, marks, scale(low, high, unit), _right_scale(marks), clipped, words, nothing)
+    return Panel(title, marks, axis, _right_scale(marks), clipped, words, nothing)
 
 
 def _limits(marks, outlier):
@@ -351,7 +364,7 @@ def _limits(marks, outlier):
             continue
         highest, lowest = max(highest, float(mark.y[known].max())), min(lowest, float(mark.y[known].min()))
         ordered = np.sort(mark.y[1:][known[1:]] if known[1:].any() else mark.y[known])
-        most = float(ordered[math.ceil(0.95 * (len(ordered) - 1))])
+        most = float(ordered[int(0.95 * (len(ordered) - 1))])
         if mark.name.endswith("band"):
             banded = most
         else:
@@ -370,7 +383,7 @@ def _right_scale(marks):
     if high - low < 5:
         low, high = (low + high) / 2 - 2.5, (low + high) / 2 + 2.5
         low, high = (95.0, 100.0) if low + 5 > 100 >= high - 2.5 else (max(low, 0.0), high)
-    return scale(low, high, " %")
+    return scale(low, high, "%")
 
 
 def scale(low: float, high: float, unit: str = "") -> Scale:
@@ -392,6 +405,8 @@ def nice_step(least: float) -> float:
 
 
 def _tick(value, step):
+    if value == 0:
+        return "0"
     if abs(value) >= 1e7 or step < 1e-4:
         return f"{value:g}"
     return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
@@ -443,7 +458,7 @@ def _words(run, now, before, names):
 
 # SVG, in units of half a pixel: whole numbers are then fine enough, and short
 
-LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 60, 52, 300  # around and of the plotting area
+LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 80, 66, 300  # around and of the plotting area
 FONT, SMALL, LEGEND_ROW, CHARACTER = 25, 22, 36, 13.5
 
 
@@ -458,11 +473,11 @@ def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900) -> str:
         parts += _svg_panel(panel, chart.x, whole // 2 - LEFT - RIGHT)
         parts.append("</g>")
     height = top + 2 * (ABOVE + HEIGHT + BELOW) + 36
-    parts.append(_svg_text(LEFT, height - 12, chart.caption, SMALL, opacity=0.75))
+    parts.append(_svg_text(LEFT, height - 12, chart.caption))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="sk-chart" role="img" data-n="{chart.count}" '
         f'aria-label="{html.escape(chart.words)}" viewBox="0 0 {whole} {height}" width="100%" '
-        f'fill="none" stroke-linejoin="round" stroke-linecap="round">{"".join(parts)}</svg>'
+        f'fill="currentColor" font-size="{SMALL}" stroke-linejoin="round" stroke-linecap="round">{"".join(parts)}</svg>'
     )
 
 
@@ -470,13 +485,13 @@ def _svg_legend(legend, whole):
     """The keys of the runs, as many a row as fit; and the height that they take."""
     parts, x, row = [], LEFT, 0
     for label, mark in legend:
-        shown = label if len(label) <= 70 else f"{label[:69]}…"
+        shown = label if len(label) <= 110 else f"{label[:109]}…"
         needed = 70 + len(shown) * CHARACTER
         if x > LEFT and x + needed > whole:
             x, row = LEFT, row + 1
         y = LEGEND_ROW * row + 24
         parts.append(f'<path d="M{x} {y - 8}h56" {_svg_stroke(mark)}/>')
-        parts.append(_svg_text(x + 70, y, shown, FONT))
+        parts.append(_svg_text(x + 70, y, shown, font=FONT))
         x += needed + 30
     return parts, LEGEND_ROW * (row + 1)
 
@@ -487,26 +502,28 @@ def _svg_panel(panel, steps, width):
         return np.rint(np.column_stack((steps.share(x) * width, (1 - shares) * HEIGHT))).astype(int)
 
     parts = [_svg_title(panel.title)]
-    for tick, words in panel.left.ticks.items():
-        y = round((1 - panel.left.share(tick)) * HEIGHT)
-        parts.append(f'<path d="M0 {y}h{width}" stroke="currentColor" stroke-opacity=".15" stroke-width="2"/>')
-        parts.append(_svg_text(-10, y + 8, words, SMALL, "end"))
-    for tick, words in panel.right.ticks.items() if panel.right else ():
-        y = round((1 - panel.right.share(tick)) * HEIGHT)
-        parts.append(_svg_text(width + 10, y + 8, words, SMALL))
+    heights = {tick: round((1 - panel.left.share(tick)) * HEIGHT) for tick in panel.left.ticks}
+    grid = "".join(f"M0 {y}h{width}" for y in heights.values())
+    parts.append(f'<path d="{grid}" stroke="currentColor" stroke-opacity=".15" stroke-width="2"/>')
+    parts += [_svg_text(-10, heights[tick] + 8, words, "end") for tick, words in panel.left.ticks.items()]
+    if panel.right:
+        for tick, words in panel.right.ticks.items():
+            parts.append(_svg_text(width + 10, round((1 - panel.right.share(tick)) * HEIGHT) + 8, words))
     for tick, words in steps.ticks.items():
-        parts.append(_svg_text(round(steps.share(tick) * width), HEIGHT + 28, words, SMALL, "middle"))
-    parts.append(_svg_text(width, HEIGHT + 50, "steps", SMALL, "end"))
+        x = round(steps.share(tick) * width)
+        parts.append(_svg_text(x, HEIGHT + 28, words, "end" if x > width - 40 else "middle"))
+    parts.append(_svg_text(width, HEIGHT + 54, "steps", "end"))
     for mark in panel.marks:
         parts.append(_svg_mark(mark, panel.right if mark.right else panel.left, place))
     if len(panel.clipped):
-        peaks = place(panel.clipped, np.ones(len(panel.clipped))).tolist()
-        outline = "".join(f"M{x} {y}l-8 14h16z" for x, y in peaks)
+        across = np.rint(steps.share(panel.clipped) * width).astype(int).tolist()
+        outline = "".join(f"M{x}-16l-8 14h16z" for x in across)
         parts.append(f'<path class="sk-clipped" d="{outline}" fill="currentColor"/>')
-        x = peaks[0][0] if len(peaks) == 1 else 0
-        parts.append(_svg_text(min(x + 14, width - 160), 16, panel.clipped_words, SMALL))
-    if panel.words:
-        parts.append(_svg_text(width // 2, HEIGHT // 2, panel.words, FONT, "middle", 0.8))
+        parts.append(_svg_text(width, -22, f"▲ {panel.clipped_words}", "end"))
+    if panel.words and panel.empty:
+        parts.append(_svg_text(width // 2, HEIGHT // 2 - 14, panel.words, "middle", FONT))
+    elif panel.words:
+        parts.append(_svg_text(0, -22, panel.words))
     return parts
 
 
@@ -515,40 +532,43 @@ def _svg_title(title):
     for words, key in title:
         square = f'<tspan fill="{key}">■ </tspan>' if key else ""
         spans.append(f"{square}{html.escape(words)}")
-    return f'<text y="-18" font-size="{FONT}" fill="currentColor">{"&#160; ".join(spans)}</text>'
+    return f'<text y="-50" font-size="{FONT}">{"&#160; ".join(spans)}</text>'
 
 
 def _svg_mark(mark, axis, place):
-    outline = []
+    outline, dots = [], []
     for piece in known_pieces(mark):
         top = place(mark.x[piece], axis.share(mark.y[piece]))
         if mark.base is not None:
             bottom = place(mark.x[piece], axis.share(mark.base[piece]))
-            outline.append(f"M{_svg_points(np.concatenate((top, bottom[::-1])))}z")
+            outline.append(f"{_svg_points(np.concatenate((top, bottom[::-1])))}z")
         else:
-            outline.append(f"M{_svg_points(top)}" + ("h0" if len(top) == 1 else ""))
-            if mark.dots:
-                outline += [f"M{x - 5} {y}a5 5 0 1 0 10 0a5 5 0 1 0-10 0" for x, y in top.tolist()]
+            outline.append(_svg_points(top))
+        if mark.dots or len(top) == 1:
+            dots += [f"M{x} {y}h0" for x, y in top.tolist()]
     if not outline:
         return ""
     look = f'fill="{mark.colour}" fill-opacity="{mark.opacity}"' if mark.base is not None else _svg_stroke(mark)
-    return f'<path data-series="{mark.name}" d="{"".join(outline)}" {look}/>'
+    drawn = f'<path data-series="{mark.name}" d="{"".join(outline)}" {look}/>'
+    return drawn + (f'<path d="{"".join(dots)}" stroke="{mark.colour}" stroke-width="13"/>' if dots else "")
 
 
 def _svg_points(points):
-    return " ".join(map(str, points.ravel().tolist()))
+    """A path along int64 [points, 2]: the first absolute, the others relative to the one before, which is shorter."""
+    steps = np.diff(points, axis=0, prepend=points[:1])
+    steps[0] = points[0]
+    numbers = list(map(str, steps.ravel().tolist()))
+    return f"M{' '.join(numbers[:2])}" + (f"l{' '.join(numbers[2:])}".replace(" -", "-") if len(numbers) > 2 else "")
 
 
 def _svg_stroke(mark):
     dash = f' stroke-dasharray="{" ".join(str(2 * length) for length in mark.dash)}"' if mark.dash else ""
-    return f'stroke="{mark.colour}" stroke-width="{2 * mark.width:g}"{dash}'
+    return f'fill="none" stroke="{mark.colour}" stroke-width="{2 * mark.width:g}"{dash}'
 
 
-def _svg_text(x, y, words, font, anchor="start", opacity=1):
-    return (
-        f'<text x="{x:g}" y="{y:g}" font-size="{font}" text-anchor="{anchor}" fill="currentColor" '
-        f'fill-opacity="{opacity}">{html.escape(words)}</text>'
-    )
+def _svg_text(x, y, words, anchor="", font=SMALL):
+    look = (f' text-anchor="{anchor}"' if anchor else "") + (f' font-size="{font}"' if font != SMALL else "")
+    return f'<text x="{x:g}" y="{y:g}"{look}>{html.escape(words)}</text>'
 
 
 def known_pieces(mark: Mark) -> list[slice]:
@@ -570,12 +590,12 @@ def figure(run: Run, earlier: Sequence[Run] = ()):
         chart = prepare(run, earlier)
         drawn = Figure(figsize=(9, 5.6), dpi=100, facecolor="white")
         FigureCanvasAgg(drawn)
-        rows = drawn.subplots(2, 2)
-        for axes, panel in zip(rows.flat, chart.panels, strict=True):
+        rows = _draw_legend(drawn, chart.legend)
+        four = drawn.subplots(2, 2)
+        for axes, panel in zip(four.flat, chart.panels, strict=True):
             _draw(axes, panel, chart.x)
-        _draw_legend(drawn, chart.legend)
-        drawn.text(0.065, 0.012, chart.caption, fontsize=7.5, color=FIGURE_INK, alpha=0.75, parse_math=False)
-        drawn.subplots_adjust(left=0.075, right=0.95, bottom=0.09, top=0.85, wspace=0.26, hspace=0.42)
+        drawn.text(0.075, 0.012, chart.caption, fontsize=7.5, color=FIGURE_INK, parse_math=False)
+        drawn.subplots_adjust(left=0.075, right=0.94, bottom=0.1, top=0.92 - 0.036 * rows, wspace=0.26, hspace=0.5)
         return drawn
 
 
@@ -588,12 +608,12 @@ def _draw(axes, panel, steps):
         pieces += [TextArea("■", textprops={**plain, "color": key})] if key else []
         pieces.append(TextArea(words, textprops=plain))
     title = HPacker(children=pieces, pad=0, sep=5, align="baseline")
-    where = {"bbox_to_anchor": (0, 1.02), "bbox_transform": axes.transAxes, "borderpad": 0, "frameon": False}
+    where = {"bbox_to_anchor": (0, 1.09), "bbox_transform": axes.transAxes, "pad": 0, "borderpad": 0, "frameon": False}
     axes.add_artist(AnchoredOffsetbox("lower left", child=title, **where))
     _draw_scale(axes.xaxis, axes.set_xlim, steps)
     _draw_scale(axes.yaxis, axes.set_ylim, panel.left)
     axes.grid(axis="y", color=FIGURE_INK, alpha=0.15, linewidth=0.8)
-    axes.text(1, -0.14, "steps", transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
+    axes.text(1, -0.12, "steps", transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
     every = [axes]
     if panel.right:
         every.append(axes.twinx())
@@ -605,12 +625,12 @@ def _draw(axes, panel, steps):
         _draw_mark(every[1] if mark.right else axes, mark, panel.right if mark.right else panel.left)
     if len(panel.clipped):
         top = np.full(len(panel.clipped), panel.left.high)
-        axes.plot(panel.clipped, top, "^", color=FIGURE_INK, markersize=4, clip_on=False)
-        x = panel.clipped[0] if len(panel.clipped) == 1 else 0
-        offset = {"xytext": (5, -4), "textcoords": "offset points", "va": "center"}
-        axes.annotate(panel.clipped_words, (x, panel.left.high), **offset, **plain | {"fontsize": 7.5})
+        axes.plot(panel.clipped, top, marker=6, linestyle="", color=FIGURE_INK, markersize=5, clip_on=False)
+        beside = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
+        axes.text(1, 1.02, f"▲ {panel.clipped_words}", **beside, **plain | {"fontsize": 7.5})
     if panel.words:
-        axes.text(0.5, 0.5, panel.words, transform=axes.transAxes, ha="center", va="center", **plain)
+        x, y, across = (0.5, 0.55, "center") if panel.empty else (0, 1.02, "left")
+        axes.text(x, y, panel.words, transform=axes.transAxes, ha=across, va="bottom", **plain | {"fontsize": 7.5})
 
 
 def _draw_scale(axis, set_limits, ticks):
@@ -630,25 +650,30 @@ def _draw_mark(axes, mark, axis):
 
 
 def _draw_legend(drawn, legend):
+    """Draws the keys of the runs at the top; returns how many rows they take."""
     from matplotlib.lines import Line2D
 
     keys = [
         Line2D([], [], color=_figure_colour(mark), linewidth=0.75 * mark.width, linestyle=_figure_dash(mark))
         for _, mark in legend
     ]
+    lengths = [8 + len(label) for label, _ in legend]
+    columns = len(legend) if sum(lengths) < 130 else max(1, 130 // max(lengths))
     shown = drawn.legend(
         keys,
         [label for label, _ in legend],
         loc="upper left",
-        bbox_to_anchor=(0.06, 0.995),
-        ncols=min(len(legend), 4),
+        bbox_to_anchor=(0.068, 0.995),
+        ncols=columns,
         fontsize=8.5,
         frameon=False,
         handlelength=3,
         borderpad=0,
+        borderaxespad=0.2,
     )
     for words in shown.get_texts():
         words.set_parse_math(False)
+    return math.ceil(len(legend) / columns)
 
 
 def _figure_colour(mark):
