@@ -75,10 +75,10 @@ def _verified(folder, name):
     mend = "get it back with: git checkout -- data (or copy it from another copy of speedkit)."
     try:
         packed = path.read_bytes()
-        expected = dict(line.split()[::-1] for line in sums.read_text().splitlines() if line.strip())
+        expected = sums.read_text(errors="replace").splitlines()
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): {mend}") from error
-    if hashlib.sha256(packed).hexdigest() != expected.get(name):
+    if f"{hashlib.sha256(packed).hexdigest()}  {name}" not in expected:
         raise DataError(f"{path} is damaged (its SHA-256 is not the one in SHA256SUMS): {mend}")
     return gzip.decompress(packed)
 
@@ -98,21 +98,24 @@ class Arrays:
         return image if self.image_size is None else _resized(image[None], self.image_size)[0]
 
     def all(self) -> torch.Tensor:
-        return self.images if self.image_size is None else _resized(self.images, self.image_size)
+        if self.image_size is None:
+            return self.images
+        return torch.cat([_resized(some, self.image_size) for some in self.images.split(500)])
 
 
 class Pictures:
     """Picture files: ``read`` opens and decodes file i and cuts it to a square of ``image_size``."""
 
-    def __init__(self, paths: list, labels: torch.Tensor, image_size: int):
-        self.paths, self.labels, self.image_size = paths, labels, image_size
+    def __init__(self, paths: list, labels: torch.Tensor, image_size: int, mend: str = "replace or remove it."):
+        """mend: what to do about a file that cannot be read."""
+        self.paths, self.labels, self.image_size, self.mend = paths, labels, image_size, mend
 
     def read(self, position: int) -> torch.Tensor:
         path = self.paths[position]
         try:
             return decoded(path, self.image_size)
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-            raise DataError(f"{path} cannot be read as a picture ({error}): replace or remove it.") from error
+            raise DataError(f"{path} cannot be read as a picture ({error}): {self.mend}") from error
 
 
 class Blobs:
@@ -353,7 +356,11 @@ def _from_generated(recipe):
         parts = Blobs(target, 0, labels[train], size), Blobs(target, count, labels[held_out], size)
     else:
         paths = [target / _file_name(i) for i in range(len(chosen))]
-        parts = Pictures(paths[:count], labels[train], size), Pictures(paths[count:], labels[held_out], size)
+        mend = f"delete {target}, and it will be made anew."
+        parts = [
+            Pictures(paths[part], labels[positions], size, mend)
+            for part, positions in ((slice(count), train), (slice(count, None), held_out))
+        ]
     return *parts, test, CLASSES
 
 
@@ -429,14 +436,15 @@ def _remove(path):
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _remove_leftovers(folder):
-    """Removes what a killed process of this machine left half made."""
+    """Removes what a killed process of this machine left half made; in a container it may have had our own number."""
     for path in folder.glob(f".*.{socket.gethostname()}.*.tmp"):
         pid = path.name.split(".")[-2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
             _remove(path)
 
 
