@@ -1,22 +1,36 @@
 """speedkit: see, on your own machine, what makes deep-learning training fast."""
 
 import os
+import sys
+from importlib import import_module
 
 # With torch's threads spinning while they wait, one other busy process (a browser) can cut training to a tenth of
-# its speed on two cores. Must be set before torch is loaded; a value that is set already is left alone.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# its speed on two cores. It is read when torch is loaded; a value that is set already is left alone.
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from speedkit.hardware import CannotRun, machine
 from speedkit.recipe import Recipe
 from speedkit.run import Run
-from speedkit.train import fit, train
+from speedkit.train import first_batch, fit, train
 
-__all__ = ["CannotRun", "Panel", "Recipe", "Run", "fit", "machine", "train"]
+__all__ = [
+    "CannotRun",
+    "Panel",
+    "Recipe",
+    "Run",
+    "first_batch",
+    "fit",
+    "machine",
+    "side_by_side",
+    "stopwatches",
+    "train",
+]
+
+_LAB = {"Panel": "panel", "side_by_side": "tables", "stopwatches": "tables"}  # what only a notebook needs
 
 
 def __getattr__(name):
-    if name == "Panel":  # the only part that needs a notebook
-        from speedkit.lab.panel import Panel
-
-        return Panel
-    raise AttributeError(f"module 'speedkit' has no attribute {name!r}")
+    if name not in _LAB:
+        raise AttributeError(f"module 'speedkit' has no attribute {name!r}")
+    return getattr(import_module(f"speedkit.lab.{_LAB[name]}"), name)

@@ -1,5 +1,6 @@
 """What this machine is and what it can do, from its own words; what is not known is None."""
 
+import html
 import os
 import platform
 import shutil
@@ -18,7 +19,7 @@ class CannotRun(ValueError):
     """This machine cannot do what the recipe asks; the message says why and what to do instead."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Machine:
     """One machine as seen by one run. Bytes for memory; None where the machine does not say."""
 
@@ -64,9 +65,21 @@ class Machine:
                 if self.bf16
                 else "The processor has no bf16 and no fp16 arithmetic: reduced precision will be emulated, and slow."
             )
+        if self.kind == "cpu" and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
+            limits.append(
+                "torch was loaded before speedkit could ask its threads to wait without spinning: beside a busy "
+                "browser, training can be many times slower. Import speedkit first, after a restart of the kernel."
+            )
         if self.cores < 4:
             limits.append(f"With {self.cores} cores, workers and training share the same cores.")
         return limits
+
+    def __repr__(self):
+        return "\n".join([f"This machine: {self.sentence()}.", *self.limits()])
+
+    def _repr_html_(self):
+        limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in self.limits())
+        return f"<b>This machine:</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
 
     def check(self, recipe) -> list[str]:
         """Notes on what this machine will do with a recipe that it can run.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from speedkit import hardware
-from speedkit.data import load, make_loader
+from speedkit.data import drain, load, make_loader
 from speedkit.meter import Meter
 from speedkit.model import build
 from speedkit.recipe import Recipe
@@ -84,6 +84,18 @@ def fit(recipe: Recipe) -> Run:
     for _ in train(recipe, run):
         pass
     return run
+
+
+def first_batch(recipe: Recipe):
+    """The first batch of a recipe on its device, and its untrained network, to try things on by hand.
+
+    Returns images uint8 [B, C, H, W], labels int64 [B] and the model.
+    """
+    device = hardware.machine(recipe.device).device
+    data = drain(load(recipe))
+    with closing(drain(make_loader(recipe, data, device))) as loader:
+        images, labels, _ = next(iter(loader.epoch(0)))
+    return images.to(device), labels.to(device), new_model(recipe, data).to(device)
 
 
 def new_model(recipe, data) -> nn.Module:

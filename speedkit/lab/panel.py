@@ -42,6 +42,7 @@ STYLE = """<style>
 .sk-switches {display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 4px 10px}
 .sk-switch.widget-inline-hbox {flex-direction: column; align-items: stretch; height: auto; margin: 2px 0}
 .sk-switch.widget-inline-hbox .widget-label {font-weight: 600; height: auto; line-height: 1.4; text-align: left}
+.sk-switch.widget-inline-hbox > :not(.widget-label) {flex: none; width: 100%}
 .sk-switch.sk-front {border-left: 3px solid var(--jp-brand-color1, #1976d2); padding-left: 6px}
 .sk-line {line-height: 1.45}
 .sk-error {border-left: 4px solid #d32f2f; padding: 6px 10px; margin: 4px 0; line-height: 1.45}
@@ -131,6 +132,7 @@ class Panel:
         for name, control in self.controls.items():
             value = control.value
             values[name] = parse(self._fields[name], value.strip()) if isinstance(control, widgets.Text) else value
+        values["early_stopping"] = values["early_stopping"] or None  # a list cannot hold None
         return self.recipe.but(**values)
 
     def start(self):
@@ -284,7 +286,7 @@ def _control(f, recipe, cores):
     title = TITLES.get(f.name, f.name)
     options = None
     if f.name == "early_stopping":
-        options = [("off", None), *((f"patience {n}", n) for n in sorted({*PATIENCE, value or 1}))]
+        options = [("off", 0), *((f"patience {n}", n) for n in sorted({*PATIENCE, value or 1}))]
     elif f.name == "workers":
         options = sorted({0, 1, 2, 4, cores, 2 * cores, value})
     elif f.name == "data":
@@ -295,6 +297,17 @@ def _control(f, recipe, cores):
         options = [("off", False), ("on", True)]
     layout, style = {"width": "auto"}, {"description_width": "initial"}
     common = {"description": title, "layout": layout, "style": style, "tooltip": rule["help"]}
-    if options is not None:
-        return widgets.Dropdown(options=options, value=value, **common)
-    return widgets.Text(value="all" if value is None else str(value), **common)
+    control = widgets.Text(**common) if options is None else widgets.Dropdown(options=options, **common)
+    _set(control, value)
+    return control
+
+
+def _set(control, value):
+    """Makes a control say ``value``; a value that is not in its list is added to it."""
+    if isinstance(control, widgets.Text):
+        control.value = "all" if value is None else str(value)
+        return
+    value = 0 if value is None else value
+    if value not in [option[1] if isinstance(option, tuple) else option for option in control.options]:
+        control.options = (*control.options, value)
+    control.value = value

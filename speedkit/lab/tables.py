@@ -1,0 +1,55 @@
+"""Tables that notebooks show: several runs, or several stopwatches, beside each other."""
+
+import html
+
+from speedkit.run import Run, number, percent, seconds, size
+
+
+class Table:
+    """Rows of texts under a heading, shown as HTML in a notebook and as aligned text elsewhere."""
+
+    def __init__(self, heading: list[str], rows: list[list[str]], caption: str = ""):
+        self.heading, self.rows, self.caption = heading, rows, caption
+
+    def __repr__(self):
+        lines = [self.heading, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.heading))]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join([*(line.rstrip() for line in text), *([self.caption] if self.caption else [])])
+
+    def _repr_html_(self):
+        def row(cells, tag):
+            return "<tr>" + "".join(f"<{tag} style='text-align:left'>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.rows)
+        caption = f"<p>{html.escape(self.caption)}</p>" if self.caption else ""
+        return f"<table><thead>{row(self.heading, 'th')}</thead><tbody>{body}</tbody></table>{caption}"
+
+
+def side_by_side(*runs: Run) -> Table:
+    """One row a run: what a step costs and where its time goes. It compares nothing: one run each proves nothing."""
+    heading = ["run", "a step", "waiting", "computing", "images/s", "peak memory", "validation accuracy", "ended"]
+    rows = [
+        [
+            run.label,
+            seconds(run.median("step_s")),
+            seconds(run.median("wait_s")),
+            seconds(run.median("compute_s")),
+            number(run.median("images_per_s")),
+            size(run.figures.get("peak_memory")),
+            percent(run.last("validation_accuracy")),
+            run.status,
+        ]
+        for run in runs
+    ]
+    caption = "Medians over the steps of one run each, the first step left out."
+    if any(run.smoke for run in runs):
+        caption += " Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
+    return Table(heading, rows, caption)
+
+
+def stopwatches(**readings: float) -> Table:
+    """Readings in seconds of the same step by several stopwatches, and each as a multiple of the last one."""
+    reference = list(readings.values())[-1]
+    rows = [[name.replace("_", " "), seconds(value), f"{value / reference:.2f}"] for name, value in readings.items()]
+    return Table(["stopwatch", "a step", "times the last row"], rows)

@@ -1,0 +1,135 @@
+"""A real JupyterLab and a real browser, for the tests that need both."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+TOKEN = "speedkit-tests"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+READY = """async () => {
+    const panel = window.jupyterapp?.shell?.currentWidget;
+    if (!panel?.context || !window.jupyterapp.commands.hasCommand('notebook:run-all-cells')) return false;
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    const kernel = panel.sessionContext.session?.kernel;
+    if (!kernel) return false;
+    await kernel.info;
+    return true;
+}"""
+
+
+def chromium() -> str | None:
+    """The browser's program, where one is installed."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+class Server:
+    """JupyterLab on a free port, in a folder of its own, with settings and workspaces of its own."""
+
+    def __init__(self, folder: Path, environment: dict | None = None, theme: str = "JupyterLab Light"):
+        with contextlib.closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.root = folder / "notebooks"
+        self.root.mkdir(parents=True, exist_ok=True)
+        for plugin, setting in {
+            "apputils-extension/themes": {"theme": theme},
+            "apputils-extension/notification": {"fetchNews": "false"},
+            "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
+        }.items():
+            path = folder / "settings/@jupyterlab" / f"{plugin}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(setting))
+        self.log = open(folder / "server.log", "w")  # noqa: SIM115
+        places = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+        places["JUPYTERLAB_SETTINGS_DIR"] = str(folder / "settings")
+        places["JUPYTERLAB_WORKSPACES_DIR"] = str(folder / "workspaces")
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                *(f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
+                *(f"--IdentityProvider.token={TOKEN}", "--LabApp.expose_app_in_browser=True"),
+                "--LabApp.news_url=None",
+                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            ],
+            env=os.environ | places | (environment or {}),
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def ask(self, path: str, method: str = "GET"):
+        """The server's JSON answer to a request of its REST interface."""
+        request = urllib.request.Request(
+            f"{self.url}/api/{path}", method=method, headers={"Authorization": f"token {TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
+
+    def wait(self, seconds: float = 60):
+        """Returns when the server answers."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.ask("status")
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def kernels(self) -> list:
+        return self.ask("kernels")
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            for kernel in self.kernels():
+                self.ask(f"kernels/{kernel['id']}", "DELETE")
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+def open_notebook(page, server: Server, name: str):
+    """Opens a notebook in JupyterLab and waits until its kernel listens; the "idle" light is not to be trusted."""
+    page.goto(f"{server.url}/lab/tree/{name}?token={TOKEN}&reset")
+    deadline = time.monotonic() + 60
+    while not page.evaluate(READY):
+        assert time.monotonic() < deadline, f"JupyterLab did not open {name} within a minute"
+        page.wait_for_timeout(200)
+
+
+def run_all(page):
+    """Runs every cell and returns when the last one has ended."""
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+def whole_height(page) -> int:
+    """Makes the window as tall as the notebook, so that one screenshot shows all of it; gives the height in pixels."""
+    height = page.evaluate(
+        "() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(part => part.scrollHeight))"
+    )
+    page.set_viewport_size({"width": 1280, "height": min(height + 150, 16_000)})
+    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(part => part.scrollTo(0, 0))")
+    page.wait_for_timeout(1000)
+    return height
