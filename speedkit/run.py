@@ -125,12 +125,23 @@ class Run:
 
     def epoch_column(self, name: str) -> np.ndarray:
         """A copy of one epoch column so far: float64 [epochs]."""
-        return np.frombuffer(self.epochs[name][:].tobytes())
+        whole = len(self.epochs[EPOCH_COLUMNS[-1]])  # the column that is appended last
+        return np.frombuffer(self.epochs[name][:whole].tobytes())
+
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
+        """Several step columns, cut to one length: between two calls of :meth:`column` a step may have been added."""
+        count = self.count
+        return {name: self.column(name)[:count] for name in names}
+
+    def epoch_columns(self, *names: str) -> dict[str, np.ndarray]:
+        """Several epoch columns, cut to one length."""
+        count = len(self.epoch_column(EPOCH_COLUMNS[-1]))
+        return {name: self.epoch_column(name)[:count] for name in names}
 
     @property
     def waiting_share(self) -> float:
         """Share of the step time in which the device waited for data; the first step, a warm-up, is left out."""
-        wait, step = self.column("wait_s")[1:], self.column("step_s")[1:]
+        wait, step = (column[1:] for column in self.columns("wait_s", "step_s").values())
         known = np.isfinite(wait) & np.isfinite(step)
         return float(wait[known].sum() / step[known].sum()) if known.any() else math.nan
 
@@ -175,13 +186,13 @@ class Run:
         """The step columns as a pandas DataFrame, one row a step."""
         import pandas
 
-        return pandas.DataFrame({name: self.column(name) for name in (*STEP_COLUMNS, "images_per_s")})
+        return pandas.DataFrame(self.columns(*STEP_COLUMNS, "images_per_s"))
 
     def epochs_to_frame(self):
         """The epoch columns as a pandas DataFrame, one row an epoch."""
         import pandas
 
-        return pandas.DataFrame({name: self.epoch_column(name) for name in EPOCH_COLUMNS})
+        return pandas.DataFrame(self.epoch_columns(*EPOCH_COLUMNS))
 
     def save(self, path) -> Path:
         """Writes the run as JSON: the whole file or, where that fails, none."""
@@ -190,8 +201,10 @@ class Run:
         kept = {"format": FORMAT, "recipe": self.recipe.to_dict(), "machine": self.machine, "status": self.status}
         kept |= {"reason": self.reason, "started": self.started, "notes": self.notes, "smoke": self.smoke}
         kept |= {"total_steps": self.total_steps, "figures": _nullable(self.figures)}
-        kept["steps"] = {name: _nullable(self.column(name).tolist()) for name in STEP_COLUMNS}
-        kept["epochs"] = {name: _nullable(self.epoch_column(name).tolist()) for name in EPOCH_COLUMNS}
+        kept["steps"] = {name: _nullable(column.tolist()) for name, column in self.columns(*STEP_COLUMNS).items()}
+        kept["epochs"] = {
+            name: _nullable(column.tolist()) for name, column in self.epoch_columns(*EPOCH_COLUMNS).items()
+        }
         write_atomically(path, json.dumps(kept, allow_nan=False))
         return path
 
@@ -206,7 +219,7 @@ class Run:
         path = Path(path)
         try:
             return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} is not a run that this speedkit can read: {error}") from error
 
     @classmethod
@@ -220,8 +233,11 @@ class Run:
             if not isinstance(kept[name], kind):
                 raise ValueError(f"{name} should be {kind.__name__}.")
             setattr(run, name, kept[name])
-        run.total_steps = None if kept["total_steps"] is None else int(kept["total_steps"])
-        run.notes = [str(note) for note in kept["notes"]]
+        run.total_steps, run.notes = kept["total_steps"], kept["notes"]
+        if run.total_steps is not None and type(run.total_steps) is not int:
+            raise ValueError("total_steps should be a whole number.")
+        if not isinstance(run.notes, list) or not all(isinstance(note, str) for note in run.notes):
+            raise ValueError("notes should be a list of sentences.")
         run.figures = {str(name): _real(value) for name, value in kept["figures"].items()}
         run.steps = {name: array("d", map(_real, kept["steps"][name])) for name in STEP_COLUMNS}
         run.epochs = {name: array("d", map(_real, kept["epochs"][name])) for name in EPOCH_COLUMNS}
@@ -236,7 +252,7 @@ class Run:
     def summary(self) -> dict[str, str]:
         """The figures to read first, in words with units: name -> text."""
         device = self.machine.get("device", "")
-        memory = "peak memory on the device" if device.startswith("cuda") else "peak memory of the processes"
+        memory = "peak memory of the processes" if device in ("", "cpu") else "peak memory on the device"
         figures = self.figures
         rows = {
             "run": f"{self.label} ({self.status}{': ' + self.reason if self.reason else ''})",
@@ -287,9 +303,10 @@ def seconds(value: float | None) -> str:
     """A duration in words: "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
     if not _known(value):
         return "n/a"
-    if value < 1:
+    if value < 0.9995:
         return f"{value * 1000:.3g} ms"
-    return f"{value:.3g} s" if value < 100 else f"{int(value // 60)} min {value % 60:.0f} s"
+    whole = round(value)
+    return f"{value:.3g} s" if value < 100 else f"{whole // 60} min {whole % 60} s"
 
 
 def size(value: float | None) -> str:

@@ -1,0 +1,430 @@
+"""A run keeps what was measured, also on disk, and can be read while it is written."""
+
+import html
+import json
+import math
+import os
+import threading
+from datetime import datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speedkit import Recipe, Run
+from speedkit import run as module
+from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS
+
+
+def filled(steps=4, epochs=1, wait_s=0.01, compute_s=0.03, **changes):
+    """A run of equal steps, as the loop would have left it."""
+    run = Run(Recipe(batch_size=8, **changes))
+    for n in range(steps):
+        step_s = wait_s + compute_s
+        run.step(
+            epoch=0,
+            t=(n + 1) * step_s,
+            wait_s=wait_s,
+            compute_s=compute_s,
+            step_s=step_s,
+            memory=2**20,
+            loss=1 / (n + 1),
+            reads=8 * n,
+        )
+    for n in range(epochs):
+        run.epoch(
+            steps=steps,
+            t=steps * 0.04 + n + 1,
+            train_s=1.0,
+            evaluate_s=0.5,
+            reads=0,
+            train_loss=0.5,
+            train_accuracy=0.75,
+            validation_loss=0.25 - n,
+            validation_accuracy=0.5,
+        )
+    run.machine, run.total_steps, run.status = {"device": "cpu", "cores": 2, "bf16": None}, 4, "finished"
+    run.figures = {"prepare_s": 0.5, "peak_memory": float(2**20), "energy_j": math.nan}
+    return run
+
+
+# Recording
+
+
+def test_a_new_run_is_empty_and_knows_nothing_yet():
+    run = Run(Recipe())
+    assert run.status == "new"
+    assert (run.count, run.seconds) == (0, 0.0)
+    assert datetime.fromisoformat(run.started).tzinfo
+    for name in (*STEP_COLUMNS, "images_per_s"):
+        assert run.column(name).shape == (0,)
+    for name in EPOCH_COLUMNS:
+        assert run.epoch_column(name).shape == (0,)
+    assert all(math.isnan(value) for value in (run.waiting_share, run.median("loss"), run.last("validation_loss")))
+    assert "n/a" in repr(run)
+
+
+def test_what_is_not_given_is_nan():
+    run = Run(Recipe())
+    assert run.step(loss=1.0).n == 0
+    assert run.step(t=2.0).n == 1
+    assert run.epoch(train_loss=3.0).n == 0
+    assert run.column("loss")[0] == 1
+    assert math.isnan(run.column("loss")[1])
+    assert math.isnan(run.last("validation_loss"))
+    assert {len(run.column(name)) for name in STEP_COLUMNS} == {2}
+
+
+def test_a_column_is_a_copy():
+    run = filled()
+    column = run.column("loss")
+    run.steps["loss"][0] = 99.0
+    run.step(loss=5.0)
+    assert column.tolist() == [1, 1 / 2, 1 / 3, 1 / 4]
+    with pytest.raises(KeyError):
+        run.column("nothing")
+
+
+def test_medians_and_the_waiting_share_leave_the_first_step_out():
+    run = Run(Recipe(batch_size=8))
+    for wait_s, step_s in [(100.0, 1000.0), (1.0, 4.0), (1.0, 2.0), (1.0, 2.0), (math.nan, math.nan)]:
+        run.step(wait_s=wait_s, step_s=step_s)
+    assert run.median("step_s") == 2
+    assert run.median("images_per_s") == 4
+    assert run.waiting_share == 3 / 8
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (None, "finished", ""),
+        (GeneratorExit, "stopped", "stopped by hand"),
+        (KeyboardInterrupt, "stopped", "stopped by hand"),
+        (ValueError("out of paper"), "failed", "out of paper"),
+        (MemoryError(), "failed", "MemoryError"),
+    ],
+)
+def test_the_status_is_true_however_the_run_ends(error, status, reason):
+    run = Run(Recipe())
+    if error is None:
+        with run.recording():
+            assert run.status == "running"
+    else:
+        with pytest.raises(type(error) if isinstance(error, Exception) else error), run.recording():
+            raise error
+    assert (run.status, run.reason) == (status, reason)
+
+
+def test_a_note_is_kept_once():
+    run = Run(Recipe())
+    for _ in range(2):
+        run.note("Close the browser.")
+    assert run.notes == ["Close the browser."]
+
+
+def test_a_smoke_run_is_cut_and_says_so(monkeypatch):
+    monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
+    run = Run(Recipe())
+    assert run.smoke
+    assert run.recipe == Recipe().for_smoke()
+    assert "SPEEDKIT_SMOKE" in repr(run)
+    monkeypatch.delenv("SPEEDKIT_SMOKE")
+    assert not Run(Recipe()).smoke
+    assert "SPEEDKIT_SMOKE" not in repr(filled())
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "compute_s", "starts", "says"),
+    [
+        (3.0, 1.0, "75%", "more workers or a cache can help; precision cannot"),
+        (1.0, 1.0, "50%", "more workers or a cache can help; precision cannot"),
+        (1.0, 3.0, "25%", "75% computing"),
+        (1.0, 99.0, "1%", "workers and caches cannot"),
+        (0.0, 1.0, "0%", "workers and caches cannot"),
+    ],
+)
+def test_one_sentence_says_where_the_time_goes(wait_s, compute_s, starts, says):
+    sentence = filled(wait_s=wait_s, compute_s=compute_s).where_time_goes()
+    assert sentence.startswith(f"{starts} waiting for data")
+    assert says in sentence
+
+
+def test_where_the_time_goes_is_not_known_from_one_step():
+    assert "second step" in filled(steps=1).where_time_goes()
+
+
+def test_seconds_end_with_the_last_step_or_evaluation():
+    assert filled(steps=4, epochs=1).seconds == pytest.approx(4 * 0.04 + 1)
+    assert filled(steps=4, epochs=0).seconds == pytest.approx(4 * 0.04)
+
+
+# Reading while another thread writes
+
+
+def test_reading_while_another_thread_appends_never_fails(tmp_path):
+    run, done, problems = Run(Recipe()), threading.Event(), []
+    run.step(), run.step(wait_s=1.0, step_s=2.0), run.epoch()
+
+    def read():
+        try:
+            while not done.is_set():
+                assert all(len(run.column(name)) >= 2 for name in (*STEP_COLUMNS, "images_per_s"))
+                assert len(run.to_frame()) >= 2
+                assert len(run.epochs_to_frame()) >= 1
+                assert run.waiting_share == 0.5
+                run.median("loss"), run.last("t"), repr(run), run._repr_html_()
+                assert Run.load(run.save(tmp_path / "run.json")).count >= 2
+        except BaseException as problem:
+            problems.append(problem)
+
+    found = os.sys.getswitchinterval()
+    os.sys.setswitchinterval(1e-6)  # change threads as often as possible
+    try:
+        readers = [threading.Thread(target=read)]
+        for reader in readers:
+            reader.start()
+        for n in range(20_000):
+            run.step(wait_s=1.0, step_s=2.0, loss=0.5, t=n)
+            if n % 10 == 0:
+                run.epoch(t=n)
+            if problems:
+                break
+    finally:
+        os.sys.setswitchinterval(found)
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert problems == []
+
+
+def test_a_step_between_the_reading_of_two_columns_does_no_harm(tmp_path, monkeypatch):
+    run, column, epoch_column = filled(steps=3, epochs=1), Run.column, Run.epoch_column
+
+    def slow_column(self, name):  # after each look at a column, the training thread adds a row
+        found = column(self, name)
+        run.step(wait_s=0.01, step_s=0.04, t=0.0)
+        return found
+
+    def slow_epoch_column(self, name):
+        found = epoch_column(self, name)
+        run.epoch(t=0.0)
+        return found
+
+    monkeypatch.setattr(Run, "column", slow_column)
+    monkeypatch.setattr(Run, "epoch_column", slow_epoch_column)
+    assert run.waiting_share == pytest.approx(0.25)
+    assert len(run.to_frame()) >= 3
+    assert len(run.epochs_to_frame()) >= 1
+    path = run.save(tmp_path / "run.json")
+    monkeypatch.undo()
+    assert Run.load(path).count >= 3
+
+
+def test_a_half_written_row_is_not_seen():
+    run = filled(steps=2, epochs=1)
+    for columns in (run.steps, run.epochs):  # as another thread finds them in the middle of an append
+        for name in list(columns)[:3]:
+            columns[name].append(9.0)
+    assert {len(run.column(name)) for name in STEP_COLUMNS} == {2}
+    assert {len(run.epoch_column(name)) for name in EPOCH_COLUMNS} == {1}
+    assert run.waiting_share == pytest.approx(0.25)
+    assert len(run.to_frame()) == 2
+    assert len(run.epochs_to_frame()) == 1
+
+
+# Keeping
+
+
+def assert_equal(a, b):
+    assert (a.recipe, a.machine, a.status, a.reason, a.started) == (b.recipe, b.machine, b.status, b.reason, b.started)
+    assert (a.notes, a.smoke, a.total_steps, a.count) == (b.notes, b.smoke, b.total_steps, b.count)
+    for name in STEP_COLUMNS:
+        np.testing.assert_array_equal(a.column(name), b.column(name))
+    for name in EPOCH_COLUMNS:
+        np.testing.assert_array_equal(a.epoch_column(name), b.epoch_column(name))
+    np.testing.assert_equal(a.figures, b.figures)
+
+
+def test_a_run_comes_back_from_disk_as_it_was(tmp_path):
+    run = filled(precision="bf16", workers=1)
+    run.step(loss=math.nan, t=math.inf)
+    run.notes, run.reason = ['A note with "quotes" and ümlauts.'], "why"
+    path = run.save(tmp_path / "new" / "folder" / "run.json")
+    kept = json.loads(path.read_text())
+    assert kept["format"] == module.FORMAT
+    assert kept["steps"]["loss"][-1] is None
+    run.steps["t"][-1] = math.nan  # JSON has no infinity either
+    assert_equal(Run.load(path), run)
+
+
+def test_an_empty_run_comes_back_too(tmp_path):
+    run = Run(Recipe())
+    assert_equal(Run.load(run.save(tmp_path / "run.json")), run)
+
+
+@given(st.lists(st.floats(allow_infinity=False), max_size=5))
+def test_every_number_comes_back_exactly(tmp_path_factory, values):
+    run = Run(Recipe())
+    for value in values:
+        run.step(loss=value)
+    path = tmp_path_factory.mktemp("runs") / "run.json"
+    np.testing.assert_array_equal(Run.load(run.save(path)).column("loss"), values)
+
+
+def test_frames_hold_the_columns():
+    run = filled(steps=3, epochs=2)
+    frame = run.to_frame()
+    assert list(frame) == [*STEP_COLUMNS, "images_per_s"]
+    assert frame["loss"].tolist() == [1, 1 / 2, 1 / 3]
+    assert frame["images_per_s"].tolist() == pytest.approx([8 / 0.04] * 3)
+    assert list(run.epochs_to_frame()) == list(EPOCH_COLUMNS)
+    assert len(run.epochs_to_frame()) == 2
+
+
+def changed(path, *keys, to):
+    """Replaces one value of a saved run."""
+    kept = json.loads(path.read_text())
+    place = kept
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to
+    path.write_text(json.dumps(kept))
+
+
+HARMS = {
+    "empty": lambda path: path.write_text(""),
+    "cut off": lambda path: path.write_text(path.read_text()[:-20]),
+    "not JSON": lambda path: path.write_text("a run, it says"),
+    "not text": lambda path: path.write_bytes(b"\xff\xfe\x00" + os.urandom(50)),
+    "a list": lambda path: path.write_text("[]"),
+    "null": lambda path: path.write_text("null"),
+    "nothing in it": lambda path: path.write_text("{}"),
+    "too deep": lambda path: path.write_text("[" * 100_000),
+    "another format": lambda path: changed(path, "format", to=module.FORMAT + 1),
+    "recipe of an unknown field": lambda path: changed(path, "recipe", "turbo", to=1),
+    "recipe of a wrong value": lambda path: changed(path, "recipe", "workers", to="two"),
+    "recipe no table": lambda path: changed(path, "recipe", to="baseline"),
+    "machine no table": lambda path: changed(path, "machine", to=[]),
+    "status a number": lambda path: changed(path, "status", to=3),
+    "smoke a number": lambda path: changed(path, "smoke", to=1),
+    "notes a text": lambda path: changed(path, "notes", to="abc"),
+    "notes of numbers": lambda path: changed(path, "notes", to=[1]),
+    "total_steps a text": lambda path: changed(path, "total_steps", to="12"),
+    "total_steps a fraction": lambda path: changed(path, "total_steps", to=1.5),
+    "total_steps true": lambda path: changed(path, "total_steps", to=True),
+    "figures a list": lambda path: changed(path, "figures", to=[1]),
+    "figure a text": lambda path: changed(path, "figures", "prepare_s", to="1"),
+    "steps a list": lambda path: changed(path, "steps", to=[]),
+    "a column missing": lambda path: changed(path, "steps", to={name: [] for name in STEP_COLUMNS[1:]}),
+    "columns of different lengths": lambda path: changed(path, "steps", "loss", to=[1.0]),
+    "epochs of different lengths": lambda path: changed(path, "epochs", "t", to=[]),
+    "a bool in a column": lambda path: changed(path, "steps", "loss", 0, to=True),
+    "a text in a column": lambda path: changed(path, "steps", "loss", 0, to="1.0"),
+    "a list in a column": lambda path: changed(path, "steps", "loss", 0, to=[1.0]),
+    "a column that is a text": lambda path: changed(path, "steps", "loss", to="1234"),
+    "a number beyond floats": lambda path: changed(path, "steps", "loss", 0, to=10**400),
+    "a number of too many digits": lambda path: path.write_text('{"format": ' + "1" * 5000 + "}"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_file_that_is_no_run_is_refused_by_name(tmp_path, harm):
+    path = filled().save(tmp_path / "my run.json")
+    HARMS[harm](path)
+    with pytest.raises(ValueError, match="is not a run that this speedkit can read") as refusal:
+        Run.load(path)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_a_missing_file_is_an_oserror(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Run.load(tmp_path / "none.json")
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = filled().save(tmp_path / "run.json")
+    before = path.read_bytes()
+
+    def fails(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module.os, "replace", fails)
+    with pytest.raises(OSError, match="disk full"):
+        filled(steps=1).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_as_text_keeps_the_old_file_too(tmp_path):
+    path = tmp_path / "a"
+    module.write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        module.write_atomically(path, "\ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Showing
+
+
+def test_html_is_escaped():
+    run = filled()
+    run.status, run.reason = "failed", "<script>alert('no')</script>"
+    run.note("<b>bold</b> & more")
+    shown = run._repr_html_()
+    assert "<script>" not in shown
+    assert "<b>bold" not in shown
+    assert html.escape("<b>bold</b> & more") in shown
+
+
+def test_the_summary_says_what_was_measured_in_units():
+    run = filled()
+    assert run.summary()["run"] == "baseline (finished)"
+    assert run.summary()["a step"] == "10 ms waiting for data + 30 ms computing (medians)"
+    assert run.summary()["throughput"] == "200 images/s"
+    assert run.summary()["peak memory of the processes"] == "1.0 MiB"
+    assert run.summary()["accuracy"] == "validation 50.0%, training 75.0%"
+    assert "energy" not in run.summary()
+    run.figures |= {"test_accuracy": 0.875, "energy_j": 12.4}
+    assert run.summary()["accuracy"].endswith("test 87.5%")
+    assert run.summary()["energy"] == "12 J on the GPU"
+    for device in ("cuda:0", "mps"):
+        run.machine = {"device": device}
+        assert run.summary()["peak memory on the device"] == "1.0 MiB"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.00321, "3.21 ms"),
+        (0.9999, "1 s"),
+        (0.5, "500 ms"),
+        (1, "1 s"),
+        (12.34, "12.3 s"),
+        (99.9, "99.9 s"),
+        (99.99, "100 s"),
+        (125, "2 min 5 s"),
+        (119.7, "2 min 0 s"),
+        (3600, "60 min 0 s"),
+        (0, "0 ms"),
+        (None, "n/a"),
+        (math.nan, "n/a"),
+        (math.inf, "n/a"),
+    ],
+)
+def test_seconds_in_words(value, words):
+    assert module.seconds(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (2**20, "1.0 MiB"), (2**31, "2.0 GiB"), (None, "n/a")],
+)
+def test_bytes_in_words(value, words):
+    assert module.size(value) == words
+
+
+def test_shares_and_numbers_in_words():
+    assert (module.percent(0.1234), module.percent(math.nan)) == ("12.3%", "n/a")
+    assert (module.number(12345.6), module.number(None)) == ("12,346", "n/a")
