@@ -359,7 +359,7 @@ class Comparison:
         if metric == "target_s" and self.target is not None:
             title = f"time to {self.target:.1%} validation accuracy, preparation included"
         if metric == "peak_memory" and str(self.machine.get("device", "")).startswith("cpu"):
-            title = "peak memory of the processes"
+            title = "peak memory of the processes, libraries included"
         known = np.isfinite(effects)
         if not known.all():  # leaving the others out would favour whichever recipe fails more often
             baseline, variant = (_median(column) for column in self.values(metric).T)

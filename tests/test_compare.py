@@ -395,7 +395,7 @@ def test_figures_are_read_from_the_runs():
     assert values["peak_memory"] == [2e9, 2e9]
     assert math.isnan(values["energy_j"][0])
     assert comparison.row("step_s").verdict == LOWER
-    assert comparison.row("peak_memory").title == "peak memory of the processes"
+    assert comparison.row("peak_memory").title == "peak memory of the processes, libraries included"
     assert math.isnan(quietly(BASELINE, VARIANT, target=0.9, train=Trainer()).values("target_s")[0, 0])
 
 
