@@ -190,6 +190,9 @@ class EventClock:
             self.last_end = end
             if not math.isfinite(value):
                 raise _not_finite(value, row)
+        if wait and self.last_end:  # an epoch has ended: its evaluation is no part of the next step
+            self.spare.append(self.last_end)
+            self.last_end = None
 
     def _event(self):
         return self.spare.pop() if self.spare else self.event(enable_timing=True)
