@@ -1,0 +1,56 @@
+"""Timings, as ratios of two ways measured side by side in one run. Results with their hardware lie in ``results``."""
+
+import itertools
+import json
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from speedkit import hardware
+from speedkit.compare import interval
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def paired(ways: dict, pairs: int, seed: int = 0) -> dict:
+    """Times two ways in interleaved pairs and random order; gives the ratio of the first to the second.
+
+    ways: name -> () -> seconds. Student's t interval on the logarithms of the pairs' ratios, 95 %.
+    """
+    (first, second), draw = ways, np.random.default_rng(seed)
+    times = {name: [] for name in ways}
+    for pair in range(pairs):
+        for name in draw.permutation([first, second]):
+            times[name].append(ways[name]())
+        print(
+            f"pair {pair + 1} of {pairs}: " + ", ".join(f"{name} {times[name][-1]:.3f} s" for name in ways), flush=True
+        )
+    low, median, high = np.exp(interval(np.log(times[first]) - np.log(times[second])))
+    return {"ratio": float(median), "interval": [float(low), float(high)], "pairs": pairs, "seconds": times}
+
+
+def keep(name: str, figures: dict) -> Path:
+    """Writes a benchmark's figures with the hardware and the versions that gave them."""
+    machine = hardware.machine().to_dict()
+    system = {"platform": platform.platform(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    path = RESULTS / f"{name}-{machine['device'].split(':')[0]}.json"
+    path.write_text(json.dumps({"benchmark": name, "machine": machine | system, "figures": figures}, indent=1) + "\n")
+    return path
+
+
+def table() -> str:
+    """Every kept ratio with its interval, one a line."""
+    rows = []
+    for path in sorted(RESULTS.glob("*.json")):
+        kept = json.loads(path.read_text())
+        for name, figure in kept["figures"].items():
+            if isinstance(figure, dict) and "ratio" in figure:
+                low, high = figure["interval"]
+                text = f"{figure['ratio']:.3f} ({low:.3f} to {high:.3f}, {figure['pairs']} pairs)"
+                rows.append(
+                    (kept["benchmark"], name, text, f"{kept['machine']['name']}, {kept['machine']['cores']} cores")
+                )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else itertools.repeat(0)
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)

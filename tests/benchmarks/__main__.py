@@ -1,0 +1,9 @@
+"""``python -m tests.benchmarks`` repeats every benchmark and prints the table; ``--table`` only prints it."""
+
+import sys
+
+from tests.benchmarks import panel_cost, table
+
+if "--table" not in sys.argv:
+    panel_cost.main()
+print(table())
