@@ -127,7 +127,7 @@ def test_fp16_runs_where_it_is_wanted_all_the_same(quick, slow_fp16):
 
 
 def test_fp16_runs_where_the_trial_was_quick_enough(quick, slow_fp16, monkeypatch, loop):
-    monkeypatch.setattr(loop, "slowdown", lambda *a: 9.9)
+    monkeypatch.setattr(loop, "slowdown", lambda *a: loop.TOO_SLOW)
     assert fit(quick.but(precision="fp16", model="mlp", steps=2)).status == "finished"
 
 
