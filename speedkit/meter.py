@@ -46,6 +46,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats(self.device)
         self.gpu = Gpu(self.device) if self.kind == "cuda" else None
         self.own = psutil.Process()
+        self.run.figures["memory_at_start"] = self.gauge()
         self.load = Load()
         self.started = self.epoch_started = clock()
         return self

@@ -257,11 +257,12 @@ def test_memory_is_ours_and_our_workers(run):
 
 
 def test_the_peak_is_the_highest_reading(run, monkeypatch):
+    readings = iter([3.0, 5.0, 9.0, 2.0, 1.0, 1.0])
+    monkeypatch.setattr(Meter, "host_memory", lambda self: next(readings))
     with Meter(run, "cpu") as measured:
-        readings = iter([5.0, 9.0, 2.0, 1.0, 1.0])
-        monkeypatch.setattr(measured, "host_memory", lambda: next(readings))
         for _ in range(3):
             measured.gauge()
+    assert run.figures["memory_at_start"] == 3.0
     assert run.figures["peak_memory"] == 9.0
 
 
