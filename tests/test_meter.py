@@ -256,7 +256,7 @@ def test_memory_is_ours_and_our_workers(run):
     assert run.figures["host_memory"] > 2**20
 
 
-def test_the_peak_is_the_highest_reading(run, monkeypatch):
+def test_the_peak_is_the_highest_reading_since_the_beginning(run, monkeypatch):
     readings = iter([3.0, 5.0, 9.0, 2.0, 1.0, 1.0])
     monkeypatch.setattr(Meter, "host_memory", lambda self: next(readings))
     with Meter(run, "cpu") as measured:

@@ -230,8 +230,21 @@ def test_the_limit_of_steps(quick, steps, count, epochs):
     assert run.status == "finished"
 
 
+@pytest.fixture
+def held(monkeypatch, loop):
+    """Holds every loader of the loop, so that its workers do not end merely because nobody knows it any more."""
+    loaders, make_loader = [], loop.make_loader
+
+    def made(*args):
+        loaders.append((yield from make_loader(*args)))
+        return loaders[-1]
+
+    monkeypatch.setattr(loop, "make_loader", made)
+    return loaders
+
+
 @pytest.mark.parametrize("after", [Progress, Step, Epoch])
-def test_closing_stops_the_run_and_its_workers(quick, as_found, no_children, after):
+def test_closing_stops_the_run_and_its_workers(quick, as_found, no_children, held, after):
     run = Run(quick.but(workers=2, data="jpeg"))
     generator = train(run.recipe, run)
     for record in generator:
@@ -244,7 +257,7 @@ def test_closing_stops_the_run_and_its_workers(quick, as_found, no_children, aft
     assert "computing" in repr(run)  # what was measured can be shown
 
 
-def test_an_error_in_the_middle_is_kept_and_raised(quick, as_found, no_children, monkeypatch, loop):
+def test_an_error_in_the_middle_is_kept_and_raised(quick, as_found, no_children, held, monkeypatch, loop):
     run, steps = Run(quick.but(workers=1)), itertools.count()
 
     def fails(*args):
