@@ -5,7 +5,7 @@ import html
 import json
 import math
 import os
-import tempfile
+import threading
 from array import array
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -288,14 +288,14 @@ class Run:
 
 def write_atomically(path: Path, text: str):
     """Writes a text file under a temporary name beside it and renames it: whole, or not there."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
 
 

@@ -31,9 +31,12 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None):
         CannotRun: this machine cannot do what the recipe asks.
         DataError: images are missing or damaged.
         NotFinite: the loss became nan or infinite.
+        ValueError: ``run`` was made for another recipe.
     """
     run = Run(recipe) if run is None else run
-    recipe = run.recipe
+    if run.recipe != Run(recipe).recipe:
+        raise ValueError("The run was made for another recipe: give train the same one as Run.")
+    recipe = run.recipe  # in smoke mode, the one that was cut
     with run.recording():
         began = time.perf_counter()
         machine = hardware.machine(recipe.device)

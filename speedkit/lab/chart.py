@@ -188,11 +188,10 @@ def _new_trace(run, over, count, points, raw):
         figures[name] = float(reduce(recent)) if len(recent) else math.nan
     lines["images_per_s"] = lines["step_s"].rate(run.recipe.batch_size)
     figures["images_per_s"] = run.recipe.batch_size / figures["step_s"] if figures["step_s"] else math.nan
-    ends, accuracy = run.epoch_column("steps"), run.epoch_column("validation_accuracy")
-    epochs = min(len(ends), len(accuracy))
-    accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)[:epochs]
-    figures["validation_accuracy"] = float(accuracy[-1]) if epochs else math.nan
-    ends, accuracy = thin(ends[:epochs], *EPOCH_POINTS).high, thin(accuracy, *EPOCH_POINTS).mean
+    ends, accuracy = run.epoch_columns("steps", "validation_accuracy").values()
+    accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)
+    figures["validation_accuracy"] = float(accuracy[-1]) if len(accuracy) else math.nan
+    ends, accuracy = thin(ends, *EPOCH_POINTS).high, thin(accuracy, *EPOCH_POINTS).mean
     return Trace(count, _steps_a_point(count, points, raw), lines, ends, accuracy, figures)
 
 
