@@ -17,17 +17,29 @@ from speedkit.train import first_batch, fit, train
 __all__ = [
     "CannotRun",
     "Panel",
+    "Prediction",
     "Recipe",
     "Run",
+    "beside",
+    "exercises",
     "first_batch",
     "fit",
     "machine",
+    "predict",
     "side_by_side",
     "stopwatches",
     "train",
 ]
 
-_LAB = {"Panel": "panel", "side_by_side": "tables", "stopwatches": "tables"}  # what only a notebook needs
+_LAB = {  # what only a notebook needs
+    "Panel": "panel",
+    "Prediction": "predict",
+    "beside": "predict",
+    "exercises": "exercise",
+    "predict": "predict",
+    "side_by_side": "tables",
+    "stopwatches": "tables",
+}
 
 
 def __getattr__(name):
