@@ -15,11 +15,14 @@ from speedkit.recipe import Recipe, parse
 from speedkit.run import NotFinite, Progress, Run
 from speedkit.train import train
 
+KINDS = {"flag": "on|off", "whole": "WHOLE", "number": "NUMBER", "text": "TEXT"}
+
 
 def parser() -> argparse.ArgumentParser:
     """One option for each field of :class:`Recipe`, with its own words on what is allowed."""
     options = argparse.ArgumentParser(
         prog="python -m speedkit",
+        usage="%(prog)s [--option value ...] [--out FOLDER]",
         description="Train one recipe, show where its time goes, and keep the run as JSON.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -29,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
             default=f.default,
             type=_typed(f),
             help=f.metadata["help"],
-            metavar="|".join(f.metadata.get("choices", ())) or f.metadata["kind"].upper(),
+            metavar="|".join(f.metadata.get("choices", ())) or KINDS[f.metadata["kind"]],
         )
     options.add_argument("--out", type=Path, default=Path("runs"), help="folder for the run's JSON file")
     return options
@@ -46,26 +49,31 @@ def _typed(f):
 
 
 def main(arguments=None) -> int:
-    """Trains and writes the run's JSON; 0 when it went through, 1 when it did not, 130 when it was interrupted."""
+    """Trains and writes the run's JSON; 0 when it went through, 1 when it did not, 130 when it was interrupted.
+
+    Whatever ends a run, what was measured until then is kept.
+    """
     options = vars(parser().parse_args(arguments))
     out = options.pop("out")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         print("speedkit trains on one device: start it without torchrun, or with --nproc-per-node=1.", file=sys.stderr)
         return 1
-    run, code = None, 0
+    run, code = None, 1
     try:
         run = Run(Recipe(**options))
-        print(machine(run.recipe.device).sentence())
+        out.mkdir(parents=True, exist_ok=True)
+        print(f"{machine(run.recipe.device).sentence()}.")
         follow(run)
-    except (ValueError, NotFinite) as error:
+        code = 0
+    except (ValueError, NotFinite, OSError) as error:
         print(f"speedkit: {error}", file=sys.stderr)
-        code = 1
     except KeyboardInterrupt:
         print("Stopped.")
         code = 130
-    if run is not None and run.count:
-        print(run)
-        print(f"The run is in {run.save(out / f'{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json')}")
+    finally:
+        if run is not None and run.count:
+            print(run)
+            print(f"The run is in {run.save(out / f'{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json')}")
     return code
 
 

@@ -1,6 +1,7 @@
 """What all tests share. Notebooks run cut to a few steps; ordinary tests see recipes as they are written."""
 
 import importlib
+import itertools
 import multiprocessing
 import os
 
@@ -70,6 +71,24 @@ def pictures(tmp_path):
 def loop():
     """The module of the training loop; ``speedkit.train`` itself is the function."""
     return importlib.import_module("speedkit.train")
+
+
+@pytest.fixture
+def fail_after(monkeypatch, loop):
+    """Makes training fail once: ``fail_after(2)`` lets two losses be computed and then raises."""
+    real = loop.nn.functional.cross_entropy
+
+    def arrange(count, error=None):
+        calls = itertools.count()
+
+        def cross_entropy(*args, **options):
+            if next(calls) == count:
+                raise error or RuntimeError("made up")
+            return real(*args, **options)
+
+        monkeypatch.setattr(loop.nn.functional, "cross_entropy", cross_entropy)
+
+    return arrange
 
 
 @pytest.fixture

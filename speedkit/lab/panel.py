@@ -11,7 +11,7 @@ from IPython.display import display
 
 from speedkit import hardware
 from speedkit.lab import chart
-from speedkit.lab.runner import Runner, stop_all
+from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt
 from speedkit.recipe import SWITCHES, Recipe, parse
 from speedkit.run import Progress, Run, seconds
 
@@ -38,15 +38,40 @@ TITLES = {
 PATIENCE = (1, 2, 3, 5, 10)
 _shown_in_cell = weakref.WeakValueDictionary()
 STYLE = """<style>
-.sk-panel {border: 1px solid var(--jp-border-color2, #ccc); border-radius: 6px; padding: 10px 12px}
-.sk-switches {display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 4px 10px}
-.sk-switch.widget-inline-hbox {flex-direction: column; align-items: stretch; height: auto; margin: 2px 0}
-.sk-switch.widget-inline-hbox .widget-label {font-weight: 600; height: auto; line-height: 1.4; text-align: left}
-.sk-switch.widget-inline-hbox > :not(.widget-label) {flex: none; width: 100%}
-.sk-switch.sk-front {border-left: 3px solid var(--jp-brand-color1, #1976d2); padding-left: 6px}
-.sk-line {line-height: 1.45}
-.sk-error {border-left: 4px solid #d32f2f; padding: 6px 10px; margin: 4px 0; line-height: 1.45}
-.sk-note {opacity: 0.85; line-height: 1.45}
+.sk-panel {border: 1px solid var(--jp-border-color2, #ccc); border-radius: 6px; padding: 12px 14px; overflow: hidden;
+  container-type: inline-size}
+.sk-panel > .widget-box, .sk-panel > .widget-html {margin: 0; overflow: visible}
+.sk-panel .widget-html-content {line-height: 1.45}
+.sk-switches {display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 8px 16px}
+@container (max-width: 820px) {.sk-switches {grid-template-columns: repeat(3, minmax(0, 1fr))}}
+@container (max-width: 400px) {.sk-switches {grid-template-columns: repeat(2, minmax(0, 1fr))}}
+.sk-switch.widget-inline-hbox {flex-direction: column; align-items: stretch; height: auto; margin: 0;
+  position: relative; overflow: visible}
+.sk-switch.widget-inline-hbox .widget-label {font-weight: 600; height: auto; line-height: 1.5; text-align: left;
+  margin: 0}
+.sk-switch.widget-inline-hbox > :not(.widget-label) {flex: none; width: 100%; height: 28px; margin: 0;
+  border-radius: 3px}
+.sk-switch select, .sk-switch input, .sk-switch option {color: var(--jp-ui-font-color1, #222);
+  background-color: var(--jp-layout-color1, #fff)}
+.sk-switch select, .sk-switch input {border: 1px solid var(--jp-border-color0, #999)}
+.sk-switch select {background-image: linear-gradient(45deg, transparent 50%, currentColor 50%),
+  linear-gradient(135deg, currentColor 50%, transparent 50%); background-repeat: no-repeat;
+  background-position: right 13px center, right 8px center; background-size: 5px 5px}
+.sk-switch.sk-front::before {content: ""; position: absolute; left: -9px; top: 2px; bottom: 0; width: 3px;
+  border-radius: 2px; background: var(--jp-brand-color1, #1976d2)}
+.sk-switch.sk-front .widget-label {color: var(--jp-brand-color1, #1976d2)}
+.sk-task {margin-top: 8px !important}
+.sk-buttons {margin: 12px 0 8px !important; gap: 6px 10px}
+.sk-buttons > * {margin: 0}
+.sk-buttons .jupyter-button {width: auto; padding: 0 16px; border-radius: 3px}
+.sk-buttons .sk-run {min-width: 96px}
+.sk-buttons .sk-stop {min-width: 96px}
+.sk-status {flex: 1 1 220px; font-variant-numeric: tabular-nums}
+.sk-where {min-height: 24px}
+.sk-note {font-size: 0.92em; opacity: 0.8}
+.sk-error {border-left: 4px solid #d32f2f; border-radius: 3px; padding: 8px 12px; margin: 0 0 8px;
+  background: rgba(211, 47, 47, 0.12)}
+.sk-chart {display: block; margin-top: 10px}
 </style>"""
 
 
@@ -58,6 +83,9 @@ class Panel:
     settings: fields of :class:`Recipe` beside the six that the learner can set too.
 
     ``runs`` holds every run that has ended here, ``run(...)`` starts one from code and waits for it.
+
+    Raises:
+        ValueError: ``front`` or ``settings`` names a field that there is not.
     """
 
     def __init__(
@@ -69,15 +97,23 @@ class Panel:
         self._runner: Runner | None = None
         self._ended, self._frames = threading.Event(), threading.Lock()
         self._progress: Progress | None = None
+        self._keepsake = {"text/plain": "No run has ended in this panel yet."}
         self._handles = []
         self._build(front, settings)
         self._show_status(f"Ready: {hardware.machine(self.recipe.device).sentence()}.")
+        self._draw()
 
     # Building
 
     def _build(self, front, settings):
         cores = hardware.cores()
         fields = {f.name: f for f in dataclasses.fields(Recipe)}
+        if front not in (None, *SWITCHES):
+            raise ValueError(f"front={front!r} is not a switch: give one of {', '.join(SWITCHES)}.")
+        for name in settings:
+            if name in SWITCHES or name not in fields:
+                others = ", ".join(other for other in fields if other not in SWITCHES)
+                raise ValueError(f"settings={name!r} is not allowed: the six switches are there, give any of {others}.")
         self.controls = {name: _control(fields[name], self.recipe, cores) for name in (*SWITCHES, *settings)}
         self._fields = fields
         for name, control in self.controls.items():
@@ -95,7 +131,8 @@ class Panel:
         self.clear_button.on_click(lambda _: self.forget())
         self.bar = widgets.FloatProgress(min=0.0, max=1.0, layout={"width": "180px"})
         self.status, self.problem, self.where, self.picture = (widgets.HTML() for _ in range(4))
-        self.picture.layout.width = "100%"
+        for part in (self.status, self.problem, self.where, self.picture):
+            part.layout.width = "auto"
         self.status.add_class("sk-status")
         self.problem.add_class("sk-problem")
         self.where.add_class("sk-where")
@@ -103,7 +140,9 @@ class Panel:
         task = widgets.Box([self.controls[name] for name in settings])
         for box in (switches, task):
             box.add_class("sk-switches")
+        task.add_class("sk-task")
         buttons = widgets.HBox([self.run_button, self.stop_button, self.clear_button, self.bar, self.status])
+        buttons.add_class("sk-buttons")
         buttons.layout.flex_flow = "row wrap"
         buttons.layout.align_items = "center"
         parts = [widgets.HTML(STYLE, layout={"display": "none"}), switches, *([task] if settings else [])]
@@ -117,8 +156,8 @@ class Panel:
         bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
         bundle["text/plain"] = "speedkit panel (live widgets: run this cell to use them)"
         display(bundle, metadata=metadata, raw=True)
-        self._handles.append(display(self._keepsake(), raw=True, display_id=True))
-        self._draw()
+        self._handles.append(display(self._keepsake, raw=True, display_id=True))
+        stop_on_interrupt()
 
     # Running
 
@@ -154,12 +193,8 @@ class Panel:
             Exception: whatever else made the training fail.
         """
         recipe = self.read().but(**switches)
-        for name, value in switches.items():
-            if name in self.controls:
-                control = self.controls[name]
-                control.value = (
-                    ("none" if value is None else str(value)) if isinstance(control, widgets.Text) else value
-                )
+        for name in switches.keys() & self.controls.keys():
+            _set(self.controls[name], getattr(recipe, name))
         runner = self._begin(recipe)
         runner.here()
         if runner.run.count == 0:
@@ -173,13 +208,14 @@ class Panel:
             self._runner.stop()
 
     def forget(self):
-        """Takes the earlier runs off the axes and out of ``runs``."""
-        self.runs.clear()
-        self._draw()
+        """Takes the earlier runs off the axes and out of ``runs``; the one that is shown last stays."""
+        with self._frames:
+            self.runs = [run for run in self.runs if run is self._shown]
+            self._draw()
 
     def _begin(self, recipe):
+        stop_all()  # also this panel's own: its last frame is then drawn before the first of the new run
         runner = Runner(recipe, lambda record: self._watch(runner, record))
-        stop_all()
         self._runner, self._shown, self._progress = runner, runner.run, None
         self._show_problem("")
         self.where.value = ""
@@ -218,14 +254,19 @@ class Panel:
             self.run_button.disabled, self.stop_button.disabled = False, True
             self.bar.value = 1.0 if run.status == "finished" else self.bar.value
             self.bar.bar_style = {"finished": "success", "stopped": "warning"}.get(run.status, "danger")
-            self._show_status(f"{run.status.capitalize()} after {run.count} steps, {seconds(run.seconds)}.")
-            if run.status == "failed":
-                self._show_problem(run.reason or "The run failed.")
-            self._draw()
-            for handle in self._handles:
-                handle.update(self._keepsake(), raw=True)
+            took = f"after {run.count:,} steps, {seconds(run.seconds)}" if run.count else "before the first step"
+            self._show_status(f"{run.status.capitalize()} {took}.")
+            self._show_problem(runner.problem)
             if run.count:
+                self._draw()
+                earlier = self._earlier()
+                self._keepsake = {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
+                for handle in self._handles:
+                    handle.update(self._keepsake, raw=True)
                 self.runs.append(run)
+            else:  # there is nothing to see of it: the run before stays
+                self._shown = self.runs[-1] if self.runs else None
+                self._draw()
 
     # Showing
 
@@ -238,14 +279,6 @@ class Panel:
         if run.count:
             notes = "".join(f"<div class='sk-note'>{html.escape(note)}</div>" for note in run.notes)
             self.where.value = f"<div class='sk-line'><b>{html.escape(run.where_time_goes())}</b></div>{notes}"
-
-    def _keepsake(self):
-        run = self._shown
-        if run is None or not run.count:
-            reason = f" The last one failed: {run.reason}" if run is not None and run.reason else ""
-            return {"text/plain": f"No run has ended in this panel yet.{reason}"}
-        earlier = self._earlier()
-        return {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
 
     def _show_progress(self, run):
         progress = self._progress
@@ -283,21 +316,25 @@ def _stop_what_this_cell_showed(panel):
 def _control(f, recipe, cores):
     """A widget for one field of a recipe: a list where the values are few, a text where they are many."""
     value, rule = getattr(recipe, f.name), f.metadata
-    title = TITLES.get(f.name, f.name)
     options = None
     if f.name == "early_stopping":
-        options = [("off", 0), *((f"patience {n}", n) for n in sorted({*PATIENCE, value or 1}))]
+        options = [0, *PATIENCE]
     elif f.name == "workers":
-        options = sorted({0, 1, 2, 4, cores, 2 * cores, value})
+        options = sorted({0, 1, 2, 4, cores, 2 * cores})
     elif f.name == "data":
-        options = list(dict.fromkeys(["fashion-mnist", "jpeg", "sqlite", value]))
+        options = ["fashion-mnist", "jpeg", "sqlite"]
     elif rule["kind"] == "choice":
-        options = list(rule["choices"])
+        options = rule["choices"]
     elif rule["kind"] == "flag":
-        options = [("off", False), ("on", True)]
+        options = [False, True]
+    title = TITLES.get(f.name, f.name.replace("_", " ").capitalize())
     layout, style = {"width": "auto"}, {"description_width": "initial"}
     common = {"description": title, "layout": layout, "style": style, "tooltip": rule["help"]}
-    control = widgets.Text(**common) if options is None else widgets.Dropdown(options=options, **common)
+    if options is None:
+        control = widgets.Text(**common)
+    else:
+        control = widgets.Dropdown(options=[(_label(f.name, option), option) for option in options], **common)
+    control.field = f.name
     _set(control, value)
     return control
 
@@ -305,9 +342,19 @@ def _control(f, recipe, cores):
 def _set(control, value):
     """Makes a control say ``value``; a value that is not in its list is added to it."""
     if isinstance(control, widgets.Text):
-        control.value = "all" if value is None else str(value)
+        control.value = _label(control.field, value)
         return
     value = 0 if value is None else value
-    if value not in [option[1] if isinstance(option, tuple) else option for option in control.options]:
-        control.options = (*control.options, value)
+    options = list(control.options)
+    if value not in [option for _, option in options]:
+        control.options = sorted([*options, (_label(control.field, value), value)], key=lambda option: option[1])
     control.value = value
+
+
+def _label(name, value):
+    """A value of a field as a control shows it."""
+    if name == "early_stopping":
+        return f"patience {value}" if value else "off"
+    if value is None:
+        return "all" if name in ("subset", "cache_images") else "none"
+    return {False: "off", True: "on"}[value] if isinstance(value, bool) else str(value)

@@ -4,83 +4,123 @@ import asyncio
 import contextlib
 import signal
 import threading
+import traceback
 
 from speedkit.recipe import Recipe
-from speedkit.run import Run
+from speedkit.run import NotFinite, Run
 from speedkit.train import train
 
 _starting = threading.Lock()
 _current: "Runner | None" = None
+_main_loop: asyncio.AbstractEventLoop | None = None
 
 
 class Runner:
-    """One training in a daemon thread. Nobody's widgets are read here: the recipe was copied at the click."""
+    """One training, in a daemon thread or in the caller's. It reads no widget: the recipe was copied at the click."""
 
     def __init__(self, recipe: Recipe, watch):
         """watch: a callable that gets each record of the run, and None when it has ended, in the run's thread."""
         self.run, self.watch = Run(recipe), watch
-        self.error: BaseException | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._drive, name="speedkit run", daemon=True)
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
+        self.problem = ""  # why it failed, in words; an exception would keep the run's tensors alive
+        self._stop, self._over = threading.Event(), threading.Event()
 
     def start(self):
-        """Ends the run that is going on in this kernel, whichever panel began it, and starts this one."""
-        global _current
-        with _starting:
-            stop_all()
-            _current = self
-            self._thread.start()
-        _stop_on_interrupt()
+        """Trains in the background. Ends the run that is going on in this kernel, whichever panel began it."""
+        self._take_over()
+        threading.Thread(target=self._in_background, name="speedkit run", daemon=True).start()
+        stop_on_interrupt()
+
+    def here(self):
+        """Trains in the calling thread, and raises what the training raises."""
+        try:
+            self._take_over()
+            self._drive()
+        finally:
+            self._end()
 
     def stop(self):
         """Asks the run to end after the step that it is in."""
         self._stop.set()
 
-    def join(self, timeout: float | None = None):
-        self._thread.join(timeout)
+    @property
+    def alive(self) -> bool:
+        return not self._over.is_set()
 
-    def here(self):
-        """Drives the run in the calling thread, and raises what it raises."""
-        stop_all()
+    def join(self, timeout: float | None = None):
+        """Waits until the run has ended and the last record was handed on."""
+        self._over.wait(timeout)
+
+    def _take_over(self):
+        global _current
+        with _starting:
+            stop_all()
+            _current = self
+
+    def _in_background(self):
         try:
-            self._records()
+            with contextlib.suppress(Exception):  # it was put in words
+                self._drive()
         finally:
-            self.watch(None)
+            self._end()
 
     def _drive(self):
         try:
-            self._records()
+            with contextlib.closing(train(self.run.recipe, self.run)) as records:
+                for record in records:
+                    self.watch(record)
+                    if self._stop.is_set():
+                        break
         except BaseException as error:
-            self.error = error.with_traceback(None)  # a traceback would keep the run's tensors alive
-        finally:
-            self.watch(None)
+            self.problem = explain(error) if isinstance(error, Exception) else ""
+            _let_go(error)
+            raise
 
-    def _records(self):
-        with contextlib.closing(train(self.run.recipe, self.run)) as records:
-            for record in records:
-                self.watch(record)
-                if self._stop.is_set():
-                    break
+    def _end(self):
+        try:
+            self.watch(None)
+        finally:
+            self._over.set()
 
 
 def stop_all():
     """Stops the run that is going on in this kernel, if there is one, and waits for its end."""
-    if _current is not None and _current.alive:
+    if _current is not None:
         _current.stop()
         _current.join()
 
 
-def _stop_on_interrupt():
+def explain(error: BaseException) -> str:
+    """What went wrong, in a sentence, and what to do. The kit's own errors are such sentences already."""
+    words = str(error).strip() or type(error).__name__
+    if isinstance(error, ValueError | NotFinite):
+        return words
+    lines = words.splitlines()
+    line = lines[-1] if "Original Traceback" in words else lines[0]  # a worker's error, or a long one of torch's
+    if isinstance(error, MemoryError) or "out of memory" in line.lower() or "allocate memory" in line:
+        return f"{line.split('. ')[0].rstrip('.')}: lower the batch size or the image size, or take a smaller network."
+    name = "" if line.startswith(type(error).__name__) else f"{type(error).__name__}: "
+    return f"{name}{line.rstrip('.')} (panel.run() in a cell shows where this happened)."
+
+
+def _let_go(error):
+    """Empties the frames of a traceback, which IPython keeps: they would hold the run's tensors."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+
+
+def stop_on_interrupt():
     """Lets the notebook's interrupt button stop the run, which an exception in the main thread would not reach.
 
-    ipykernel puts its own handler back after each message, so ours is installed a moment later, from its event loop.
+    ipykernel puts its own handler back after each message, so ours is installed a moment later, from the event loop of
+    the main thread: a button may be heard in another thread, which must not install handlers.
     """
-    with contextlib.suppress(RuntimeError):  # no event loop: not in a kernel
-        asyncio.get_running_loop().call_later(0.2, _install)
+    global _main_loop
+    if threading.current_thread() is threading.main_thread():
+        with contextlib.suppress(RuntimeError):  # no event loop: not in a kernel
+            _main_loop = asyncio.get_running_loop()
+    if _main_loop is not None and not _main_loop.is_closed():
+        _main_loop.call_soon_threadsafe(_main_loop.call_later, 0.2, _install)
 
 
 def _install():

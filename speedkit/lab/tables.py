@@ -1,7 +1,9 @@
 """Tables that notebooks show: several runs, or several stopwatches, beside each other."""
 
 import html
+import math
 
+from speedkit.lab.chart import labels
 from speedkit.run import Run, number, percent, seconds, size
 
 
@@ -31,7 +33,7 @@ def side_by_side(*runs: Run) -> Table:
     heading = ["run", "a step", "waiting", "computing", "images/s", "peak memory", "validation accuracy", "ended"]
     rows = [
         [
-            run.label,
+            label,
             seconds(run.median("step_s")),
             seconds(run.median("wait_s")),
             seconds(run.median("compute_s")),
@@ -40,7 +42,7 @@ def side_by_side(*runs: Run) -> Table:
             percent(run.last("validation_accuracy")),
             run.status,
         ]
-        for run in runs
+        for label, run in zip(labels(runs), runs, strict=True)
     ]
     caption = "Medians over the steps of one run each, the first step left out."
     if any(run.smoke for run in runs):
@@ -50,6 +52,9 @@ def side_by_side(*runs: Run) -> Table:
 
 def stopwatches(**readings: float) -> Table:
     """Readings in seconds of the same step by several stopwatches, and each as a multiple of the last one."""
-    reference = list(readings.values())[-1]
-    rows = [[name.replace("_", " "), seconds(value), f"{value / reference:.2f}"] for name, value in readings.items()]
+    *_, reference = readings.values()
+    rows = []
+    for name, value in readings.items():
+        times = value / reference if reference else math.nan
+        rows.append([name.replace("_", " "), seconds(value), f"{times:.2f}" if math.isfinite(times) else "n/a"])
     return Table(["stopwatch", "a step", "times the last row"], rows)
