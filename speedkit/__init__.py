@@ -8,6 +8,7 @@ from importlib import import_module
 # its speed on two cores. It is read when torch is loaded; a value that is set already is left alone.
 if "torch" not in sys.modules:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # a few microseconds: most waits of an undisturbed step are shorter
 
 from speedkit.hardware import CannotRun, machine
 from speedkit.recipe import Recipe

@@ -154,7 +154,7 @@ def tracked():
 def test_the_top_level_holds_only_what_it_should():
     found = {path.parts[0] for path in tracked()}
     assert {name for name in found if not name.startswith(".")} <= TOP_LEVEL
-    assert found >= TOP_LEVEL - {"README.md"}
+    assert found >= TOP_LEVEL
 
 
 def test_stored_notebooks_hold_no_outputs():

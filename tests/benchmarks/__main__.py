@@ -2,8 +2,9 @@
 
 import sys
 
-from tests.benchmarks import panel_cost, table
+from tests.benchmarks import panel_cost, table, wait_policy
 
 if "--table" not in sys.argv:
     panel_cost.main()
+    wait_policy.main()
 print(table())
