@@ -1,0 +1,1 @@
+"""What single lessons measure and draw: one module a technique, with the same name."""
