@@ -295,7 +295,7 @@ def test_every_position_of_the_slider_can_be_committed(metric, direction, end):
     form = prediction.forms[metric]
     form.direction.value = direction
     limit = getattr(form.size, end)
-    form.size.value = 10**limit if METRICS[metric].is_ratio else limit
+    form.size.value = form.size.base**limit if METRICS[metric].is_ratio else limit
     form.button.click()
     guess = prediction.guesses[metric]
     assert guess.direction == direction

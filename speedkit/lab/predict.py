@@ -318,9 +318,9 @@ class Form:
         self.direction = widgets.ToggleButtons(options=DIRECTIONS, value=None, style={"button_width": "80px"})
         common = {"style": {"description_width": "initial"}, "layout": {"width": "340px"}, "disabled": True}
         if METRICS[metric].is_ratio:
-            # From 1.05 to 1,000 times, in steps of five per cent.
+            # From 1.07 to 1,024 times; ten steps double it.
             self.size = widgets.FloatLogSlider(
-                value=2.0, min=0.0212, max=3.0, step=0.0212, description="by a factor of", **common
+                value=2.0, base=2, min=0.1, max=10, step=0.1, description="by a factor of", **common
             )
         else:
             self.size = widgets.FloatSlider(
