@@ -32,7 +32,7 @@ import torch
 from scipy import stats
 
 from speedkit.recipe import SWITCHES, Recipe, smoke
-from speedkit.run import NotFinite, Run, number, percent, seconds, size, write_atomically
+from speedkit.run import NotFinite, Run, number, percent, reading, seconds, size, write_atomically
 from speedkit.train import train
 
 FORMAT = 1
@@ -463,13 +463,8 @@ class Comparison:
             ValueError: the file is not such a comparison; the message names the file and what is wrong.
             OSError: the file cannot be read.
         """
-        path = Path(path)
-        try:
-            return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except KeyError as error:
-            raise ValueError(f"{path} is not a comparison that this speedkit can read: {error} is missing.") from error
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"{path} is not a comparison that this speedkit can read: {error}") from error
+        with reading(path, "a comparison"):
+            return cls._from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     @classmethod
     def _from_dict(cls, kept):

@@ -216,11 +216,8 @@ class Run:
             ValueError: the file is not such a run; the message names the file and what is wrong.
             OSError: the file cannot be read.
         """
-        path = Path(path)
-        try:
-            return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"{path} is not a run that this speedkit can read: {error}") from error
+        with reading(path, "a run"):
+            return cls._from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     @classmethod
     def _from_dict(cls, kept):
@@ -284,6 +281,17 @@ class Run:
             for name, text in self.summary().items()
         )
         return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+
+
+@contextmanager
+def reading(path, what: str):
+    """Around the reading of a file that :func:`write_atomically` wrote: whatever is wrong becomes one ValueError."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{path} is not {what} that this speedkit can read: {error} is missing.") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path} is not {what} that this speedkit can read: {error}") from error
 
 
 def write_atomically(path: Path, text: str):

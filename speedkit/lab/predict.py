@@ -47,7 +47,7 @@ from speedkit.compare import (
 )
 from speedkit.lab.tables import Table
 from speedkit.recipe import SWITCHES, Recipe
-from speedkit.run import write_atomically
+from speedkit.run import reading, write_atomically
 
 FORMAT = 1
 SAME = "same"
@@ -132,7 +132,7 @@ class Guess:
             OSError: the file cannot be read.
         """
         path = Path(path)
-        try:
+        with reading(path, "a prediction"):
             if not path.is_file():
                 raise ValueError("it is not a file.")
             with open(path, encoding="utf-8") as file:
@@ -147,9 +147,7 @@ class Guess:
             guess = cls(**kept)
             if _moment(guess.committed) is None:
                 raise ValueError(f"committed={str(guess.committed)[:40]!r} is no moment in time.")
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"{path} is not a prediction that this speedkit can read: {error}") from error
-        return guess
+            return guess
 
 
 def _read(metric, value):
