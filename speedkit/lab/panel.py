@@ -64,8 +64,9 @@ STYLE = """<style>
 .sk-buttons {margin: 12px 0 8px !important; gap: 6px 10px}
 .sk-buttons > * {margin: 0}
 .sk-buttons .jupyter-button {width: auto; padding: 0 16px; border-radius: 3px}
-.sk-buttons .sk-run {min-width: 96px}
-.sk-buttons .sk-stop {min-width: 96px}
+.sk-buttons .sk-run::before, .sk-buttons .sk-stop::before {content: ""; display: inline-block; width: 10px;
+  height: 11px; margin-right: 8px; background: currentColor; vertical-align: -1px}
+.sk-buttons .sk-run::before {clip-path: polygon(0 0, 100% 50%, 0 100%)}
 .sk-status {flex: 1 1 220px; font-variant-numeric: tabular-nums}
 .sk-where {min-height: 24px}
 .sk-note {font-size: 0.92em; opacity: 0.8}
@@ -121,9 +122,9 @@ class Panel:
             control.add_class(f"sk-{name.replace('_', '-')}")
             if name == front:
                 control.add_class("sk-front")
-        self.run_button = widgets.Button(description="Run", icon="play", button_style="primary")
-        self.stop_button = widgets.Button(description="Stop", icon="stop", disabled=True)
-        self.clear_button = widgets.Button(description="Forget earlier runs", icon="eraser", layout={"width": "auto"})
+        self.run_button = widgets.Button(description="Run", button_style="primary")
+        self.stop_button = widgets.Button(description="Stop", disabled=True)
+        self.clear_button = widgets.Button(description="Forget earlier runs")
         for name, button in {"run": self.run_button, "stop": self.stop_button, "clear": self.clear_button}.items():
             button.add_class(f"sk-{name}")
         self.run_button.on_click(lambda _: self.start())
@@ -258,12 +259,12 @@ class Panel:
             self._show_status(f"{run.status.capitalize()} {took}.")
             self._show_problem(runner.problem)
             if run.count:
+                self.runs.append(run)
                 self._draw()
                 earlier = self._earlier()
                 self._keepsake = {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
                 for handle in self._handles:
                     handle.update(self._keepsake, raw=True)
-                self.runs.append(run)
             else:  # there is nothing to see of it: the run before stays
                 self._shown = self.runs[-1] if self.runs else None
                 self._draw()

@@ -1,0 +1,357 @@
+"""The panel as a learner meets it: in a real JupyterLab, in a real browser. What is asserted is what can be seen.
+
+Here recipes are not cut short, but small; only the whole first notebook runs in smoke mode, on a server of its own.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import jupyter
+import nbformat
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+SWITCHES = ["Precision", "Early stopping", "Augmentation", "Batch norm", "Workers", "Cache"]
+TASK = ["Images from", "Training images", "Epochs"]
+BUTTONS = ["Run", "Stop", "Forget earlier runs"]
+
+SETUP = "import importlib\n\nimport speedkit as sk\n\nshown = []"
+PANEL = """panel = sk.Panel(sk.Recipe(model="mlp", subset=2000, epochs={epochs}, device="cpu"))
+shown.append(panel)
+panel"""
+SHORT, LONG = PANEL.format(epochs=1), PANEL.format(epochs=1000)
+STATUSES = "print([one._shown and one._shown.status for one in shown])"
+FAIL_ONCE = """functional = importlib.import_module("speedkit.train").nn.functional
+real, calls = functional.cross_entropy, []
+
+def cross_entropy(*args, **options):
+    calls.append(1)
+    if len(calls) == 6:
+        raise RuntimeError("made up")
+    return real(*args, **options)
+
+functional.cross_entropy = cross_entropy"""
+
+# What the page shows of a run: kept once a frame, while the status says that it trains, until there are four of each.
+LOOK = """() => {
+    const chart = document.querySelector('.sk-chart'), seen = window.speedkitSeen ??= {steps: [], titles: []};
+    if (/^Step [0-9,]+ of/.test(document.querySelector('.sk-status').textContent.trim())) {
+        const title = /time of a step|images per second|training loss/;
+        const words = [...chart.querySelectorAll('text')].map(text => text.textContent).filter(t => title.test(t));
+        for (const [name, value] of [['steps', Number(chart.dataset.n)], ['titles', words.join('; ')]])
+            if (!seen[name].includes(value)) seen[name].push(value);
+    }
+    return seen.steps.length > 3 && seen.titles.length > 3 ? seen : false;
+}"""
+OUTPUTS = "() => window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.toJSON().outputs ?? [])"
+EXECUTE = "command => { window.jupyterapp.commands.execute(command) }"  # without waiting for its end
+RUN_CELL = """async index => {
+    window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+    await window.jupyterapp.commands.execute('notebook:run-cell');
+}"""
+BEGIN_CELL = RUN_CELL.replace("await ", "")
+
+
+# The machinery
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = jupyter.chromium()
+    if program is None:
+        words = (
+            "There is no Chromium here: install it (Debian and Ubuntu: apt-get install chromium) or Google Chrome, "
+            "so that `chromium` or `google-chrome` is on the PATH."
+        )
+        if os.environ.get("SPEEDKIT_BROWSER", "0") not in ("", "0"):
+            pytest.fail(words)
+        pytest.skip(words)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=jupyter.FLAGS)
+        yield started
+        started.close()
+
+
+def started_server(folder, **environment):
+    server = jupyter.Server(folder, environment={"SPEEDKIT_GENERATED": str(folder / "generated"), **environment})
+    with contextlib.closing(server):
+        server.wait()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(browser, tmp_path_factory):
+    yield from started_server(tmp_path_factory.mktemp("full"), SPEEDKIT_SMOKE="0")
+
+
+@pytest.fixture(scope="module")
+def smoke_server(browser, tmp_path_factory):
+    yield from started_server(tmp_path_factory.mktemp("smoke"), SPEEDKIT_SMOKE="1")
+
+
+@pytest.fixture
+def page(browser):
+    """An empty page; the test fails if the browser's console shows an error, JupyterLab's failed downloads apart."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
+    errors = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert [error for error in errors if "Failed to load resource" not in error] == []
+
+
+@pytest.fixture
+def notebook(page, server, request):
+    """Opens a notebook of the given cells, runs them all, and gives the page; afterwards its kernel is gone."""
+
+    def opened(*cells):
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        name = f"{request.node.name}.ipynb"
+        nbformat.write(made, server.root / name)
+        jupyter.open_notebook(page, server, name)
+        jupyter.run_all(page)
+        expect(page.locator(".sk-chart").first).to_be_visible()
+        return page
+
+    yield opened
+    for kernel in server.kernels():
+        server.ask(f"kernels/{kernel['id']}", "DELETE")
+
+
+def button(where, name):
+    return where.get_by_role("button", name=name, exact=True)
+
+
+def status(where):
+    return where.get_by_role("status")
+
+
+def training(where):
+    """Returns when the panel says that it trains."""
+    expect(status(where)).to_contain_text(re.compile(r"Step [\d,]+ of"))
+
+
+def ended(where, word="Finished"):
+    """Returns when the panel says that its run has ended so, and can be started again."""
+    expect(status(where)).to_contain_text(f"{word} after")
+    expect(button(where, "Run")).to_be_enabled()
+    expect(button(where, "Stop")).to_be_disabled()
+
+
+def choose_next(page, name):
+    """Takes the next choice of a list by keyboard. An arrow key on a list that is closed would be JupyterLab's own."""
+    page.get_by_label(name, exact=True).press("Space")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+
+
+def figure(page):
+    """The static figure of the last run in the ordinary output."""
+    return page.locator(".jp-RenderedImage img")
+
+
+def outputs(page):
+    return page.evaluate(OUTPUTS)
+
+
+# The flows
+
+
+def test_the_first_notebook_runs_to_its_end(page, smoke_server):
+    shutil.copy(NOTEBOOKS / "00_start_here.ipynb", smoke_server.root)
+    jupyter.open_notebook(page, smoke_server, "00_start_here.ipynb")
+    jupyter.run_all(page)
+    assert [output for cell in outputs(page) for output in cell if output["output_type"] == "error"] == []
+    panels = page.locator(".sk-panel")
+    expect(panels).to_have_count(2)
+    for i in range(2):
+        for name in SWITCHES + TASK:
+            expect(panels.nth(i).get_by_label(name, exact=True)).to_be_visible()
+    expect(panels.nth(0).locator(".sk-chart")).to_have_attribute("data-n", "0")
+    expect(panels.nth(1).locator(".sk-chart")).to_have_attribute("data-n", "6")
+    expect(panels.nth(1)).to_contain_text("this run: ram cache")
+    expect(page.get_by_text("This machine:")).to_be_visible()
+    for heading, rows in (("times the last row", 3), ("validation accuracy", 2)):
+        table = page.locator(".jp-OutputArea table", has=page.get_by_role("columnheader", name=heading)).first
+        expect(table.locator("tbody tr")).to_have_count(rows)
+    expect(page.get_by_text("no figure here means anything").first).to_be_visible()
+
+
+def test_numbers_move_while_it_trains_and_stop_ends_it(notebook):
+    page = notebook(SETUP, LONG)
+    expect(status(page)).to_contain_text("Ready")
+    page.get_by_label("Augmentation").select_option("light")
+    choose_next(page, "Cache")
+    expect(page.get_by_label("Cache")).to_have_value("disk")
+    button(page, "Run").click()
+    seen = page.wait_for_function(LOOK).json_value()
+    assert seen["steps"] == sorted(seen["steps"])
+    assert all("waiting for data" in title and "images per second" in title for title in seen["titles"])
+    expect(page.get_by_role("img", name="light augmentation + disk cache (running)")).to_be_visible()
+    expect(button(page, "Run")).to_be_disabled()
+    expect(page.get_by_text(re.compile(r"^\d+% waiting for data"))).to_be_visible()
+    button(page, "Stop").click()
+    ended(page, "Stopped")
+    expect(figure(page)).to_be_visible()
+    steps = int(page.locator(".sk-chart").get_attribute("data-n"))
+    assert steps >= seen["steps"][-1]
+    expect(status(page)).to_contain_text(f"Stopped after {steps:,} steps")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_two_runs_on_the_same_axes_and_in_the_saved_file(notebook, server):
+    page = notebook(SETUP, SHORT)
+    button(page, "Run").click()
+    ended(page)
+    page.get_by_label("Batch norm").select_option("on")
+    page.get_by_label("Workers").select_option("1")
+    button(page, "Run").click()
+    expect(page.locator(".sk-chart")).to_contain_text("this run: batch norm + 1 worker")
+    ended(page)
+    expect(page.locator(".sk-chart")).to_contain_text("baseline")
+    for series in ("step_s", "memory", "images_per_s", "loss", "validation_accuracy"):
+        expect(page.locator(f".sk-chart path[data-series={series}]")).to_have_count(2)
+    expect(figure(page)).to_be_visible()
+    page.wait_for_function(f"() => JSON.stringify(({OUTPUTS})()).includes('batch norm + 1 worker (finished)')")
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    (file,) = server.root.glob("test_two_runs*.ipynb")
+    widget, kept = json.loads(file.read_text(encoding="utf-8"))["cells"][1]["outputs"]
+    assert "live widgets: run this cell" in "".join(widget["data"]["text/plain"])
+    assert "".join(kept["data"]["image/png"]).startswith("iVBORw0KGgo")
+    words = "".join(kept["data"]["text/plain"])
+    assert words.startswith("batch norm + 1 worker (finished): step 31 of 31")
+    assert "earlier, baseline: " in words
+
+
+def test_failures_are_said_in_the_panel_and_the_next_run_works(notebook):
+    page = notebook(SETUP, SHORT, FAIL_ONCE)
+    alert = page.get_by_role("alert")
+
+    button(page, "Run").click()  # fails in its sixth step
+    expect(alert).to_have_text("RuntimeError: made up (panel.run() in a cell shows where this happened).")
+    ended(page, "Failed")
+    expect(page.locator(".sk-chart")).to_have_attribute("data-n", "5")
+
+    page.get_by_label("Epochs").fill("abc")
+    button(page, "Run").click()
+    expect(alert).to_have_text("epochs='abc' is not allowed: give a whole number from 1 to 10000.")
+    expect(button(page, "Run")).to_be_enabled()
+    page.get_by_label("Epochs").fill("1")
+
+    page.get_by_label("Precision").select_option("tf32")
+    button(page, "Run").click()
+    expect(alert).to_contain_text("precision='tf32' needs an NVIDIA GPU")
+    expect(status(page)).to_contain_text("Failed before the first step.")
+    expect(button(page, "Run")).to_be_enabled()
+    expect(figure(page)).to_be_visible()  # still that of the run before
+
+    page.get_by_label("Precision").select_option("fp32")
+    button(page, "Run").click()
+    ended(page)
+    expect(alert).to_have_count(0)
+    expect(page.locator(".sk-chart")).to_have_attribute("data-n", "31")
+
+
+def test_one_run_at_a_time_in_a_notebook(notebook):
+    page = notebook(SETUP, LONG, LONG, STATUSES)
+    first, second = (page.locator(".sk-panel").nth(i) for i in range(2))
+    button(first, "Run").click()
+    training(first)
+    button(second, "Run").click()
+    ended(first, "Stopped")
+    training(second)
+    page.evaluate(RUN_CELL, 3)
+    expect(page.locator(".jp-OutputArea pre").last).to_have_text("['stopped', 'running']\n")
+    button(second, "Stop").click()
+    ended(second, "Stopped")
+
+
+def test_a_cell_that_is_run_again_stops_its_run(notebook):
+    page = notebook(SETUP, LONG, "shown[0]._runner and shown[0]._runner.join(20), shown[0].runs[:1]")
+    button(page, "Run").click()
+    training(page)
+    page.evaluate(RUN_CELL, 1)
+    expect(status(page)).to_contain_text("Ready")  # a new panel stands there
+    expect(page.locator(".sk-chart")).to_have_attribute("data-n", "0")
+    page.evaluate(RUN_CELL, 2)
+    expect(page.locator(".jp-OutputArea pre").last).to_contain_text("run: baseline (stopped: stopped by hand)")
+
+
+def test_the_interrupt_button_stops_a_run(notebook):
+    page = notebook(SETUP, LONG, "panel.run() if panel.runs else None")
+    button(page, "Run").click()
+    training(page)
+    page.evaluate(EXECUTE, "notebook:interrupt-kernel")
+    ended(page, "Stopped")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+    page.evaluate(BEGIN_CELL, 2)  # and one in a cell
+    training(page)
+    page.evaluate(EXECUTE, "notebook:interrupt-kernel")
+    ended(page, "Stopped")
+    expect(page.locator("[data-mime-type='application/vnd.jupyter.stderr']")).to_contain_text("KeyboardInterrupt")
+
+    button(page, "Run").click()
+    training(page)
+    button(page, "Stop").click()
+    ended(page, "Stopped")
+
+
+def test_the_panel_works_by_keyboard_alone(notebook):
+    page = notebook(SETUP, LONG)
+    cells = len(outputs(page))
+    focused = "() => { const e = document.activeElement; return (e.labels?.[0] ?? e).textContent.trim() }"
+
+    def to(name, key="Tab"):
+        for _ in range(15):
+            if page.evaluate(focused) == name:
+                return
+            page.keyboard.press(key)
+        pytest.fail(f"{key} never came to {name}")
+
+    order = []
+    page.get_by_label(SWITCHES[0]).focus()
+    for _ in SWITCHES + TASK:
+        order.append(page.evaluate(focused))
+        page.keyboard.press("Tab")
+    assert order == SWITCHES + TASK
+    to("Augmentation", "Shift+Tab")
+    choose_next(page, "Augmentation")
+    to("Training images")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("640")
+    to("Run")
+    page.keyboard.press("Enter")
+    training(page)
+    expect(page.get_by_role("img", name="light augmentation (running)")).to_be_visible()
+    to("Stop")
+    page.keyboard.press("Space")
+    ended(page, "Stopped")
+    assert len(outputs(page)) == cells
+    expect(page.get_by_role("img", name="light augmentation (stopped)")).to_be_visible()
+
+
+def test_every_control_has_a_name(notebook):
+    page = notebook(SETUP, SHORT)
+    panel = page.locator(".sk-panel")
+    for name in SWITCHES + TASK[:1]:
+        expect(panel.get_by_role("combobox", name=name, exact=True)).to_have_count(1)
+    for name in TASK[1:]:
+        expect(panel.get_by_role("textbox", name=name, exact=True)).to_have_count(1)
+    for name in BUTTONS:
+        expect(button(panel, name)).to_have_count(1)
+    assert panel.get_by_role("combobox").count() == 7
+    assert panel.get_by_role("textbox").count() == 2
+    assert panel.get_by_role("button").count() == 3
+    expect(panel.get_by_role("img", name=re.compile("baseline"))).to_have_count(1)
