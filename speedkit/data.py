@@ -495,12 +495,11 @@ class Batches:
 class Loader:
     """Batches of (images uint8 [B, C, H, W], labels int64 [B], images read from the source), an epoch at a time."""
 
-    def __init__(self, recipe: Recipe, data: Data, device: str):
+    def __init__(self, recipe: Recipe, data: Data, device: str, dataset=Images):
         self.data, self.batches = data, Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
         augment = augmentation.per_image(recipe.augment, recipe.shift, recipe.seed)
-        dataset = Images(data.train, make_cache(recipe, data), augment)
         self.loader = workers.loader(
-            dataset,
+            dataset(data.train, make_cache(recipe, data), augment),
             self.batches,
             recipe.workers,
             prefetch=recipe.prefetch,
@@ -565,10 +564,13 @@ class DeviceLoader:
         pass
 
 
-def make_loader(recipe: Recipe, data: Data, device: str):
-    """The loader that a recipe asks for. A generator: it yields :class:`Progress` and returns the loader."""
+def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
+    """The loader that a recipe asks for. A generator: it yields :class:`Progress` and returns the loader.
+
+    dataset: the class that puts source, cache and augmentation together; ``cache="device"`` has no use for it.
+    """
     if recipe.cache != "device":
-        return Loader(recipe, data, device)
+        return Loader(recipe, data, device, dataset)
     images, _ = yield from _read_all(data.train, len(data.train.labels), "training images put on the device")
     return DeviceLoader(recipe, data, images, device)
 

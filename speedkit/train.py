@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from speedkit import hardware
-from speedkit.data import drain, load, make_loader
+from speedkit.data import Images, drain, load, make_loader
 from speedkit.meter import Meter
 from speedkit.model import build
 from speedkit.recipe import Recipe
@@ -19,13 +19,14 @@ from speedkit.techniques.workers import threads_beside
 TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
 
 
-def train(recipe: Recipe, run: Run | None = None, *, keep=None):
+def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
     """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
 
     Close it to stop early: its workers are then shut down and what was measured stays in the run.
 
     run: a new ``Run(recipe)`` to record into, for a caller who watches it; the generator's return value.
     keep: called at the end with the trained model, for a caller who wants it.
+    dataset: another class than :class:`speedkit.data.Images`, for a caller who wants to see a wrong one at work.
 
     Raises:
         CannotRun: this machine cannot do what the recipe asks.
@@ -45,7 +46,7 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None):
         data = yield from load(recipe)
         model = new_model(recipe, data).to(device)
         refuse_if_slow(recipe, machine, model, data)
-        loader = yield from make_loader(recipe, data, device)
+        loader = yield from make_loader(recipe, data, device, dataset)
         optimizer, next_rate = optimization(recipe, model, len(loader))
         run.total_steps = total_steps(recipe, len(loader))
         run.figures["prepare_s"] = time.perf_counter() - began
