@@ -306,7 +306,7 @@ def test_the_chart_moves_while_it_trains(endless):
     panel.picture.observe(lambda change: seen.append(panel._shown.status), "value")
     panel.start()
     wait_for(lambda: seen.count("running") >= 4, "four frames of a run that goes on")
-    assert "Step " in panel.status.value
+    wait_for(lambda: "Step " in panel.status.value, "the steps are counted")  # now and then it evaluates
     assert 0 < panel.bar.value < 1
 
 
