@@ -19,13 +19,14 @@ from speedkit.techniques.workers import threads_beside
 TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
 
 
-def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
+def train(recipe: Recipe, run: Run | None = None, *, keep=None, after_epoch=None, dataset=Images):
     """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
 
     Close it to stop early: its workers are then shut down and what was measured stays in the run.
 
     run: a new ``Run(recipe)`` to record into, for a caller who watches it; the generator's return value.
     keep: called at the end with the trained model, for a caller who wants it.
+    after_epoch: called with the model, in evaluation mode, when an epoch has been evaluated; its time is in no step.
     dataset: another class than :class:`speedkit.data.Images`, for a caller who wants to see a wrong one at work.
 
     Raises:
@@ -69,6 +70,8 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
                     if run.count == run.total_steps:
                         break
                 yield meter.end_epoch((yield from evaluate(model, data, precision)))
+                if after_epoch:
+                    after_epoch(model)
                 if stopper.should_stop(run.last("validation_loss"), model) or run.count == run.total_steps:
                     break
         stopper.restore(model)

@@ -342,6 +342,19 @@ def test_training_goes_on_in_training_mode_after_an_evaluation(quick, monkeypatc
     assert len(kept) == 1
 
 
+def test_each_epoch_can_be_looked_at_without_changing_the_run(quick):
+    recipe, seen = quick.but(batchnorm=True), []
+
+    def look(model):
+        seen.append((model.training, model[1].weight.flatten()[0].item()))
+
+    run = drain(train(recipe, after_epoch=look))
+    (first, before), (second, after) = seen
+    assert first is second is False
+    assert before != after
+    assert run.column("loss").tolist() == fit(recipe).column("loss").tolist()
+
+
 def test_a_run_learns(quick):
     """Chance is 0.1; an eighth of a thousand images, seen often, is remembered."""
     run = fit(quick.but(subset=128, epochs=12, learning_rate=0.1, batchnorm=True))
