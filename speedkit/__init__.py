@@ -4,11 +4,12 @@ import os
 import sys
 from importlib import import_module
 
-# With torch's threads spinning while they wait, one other busy process (a browser) can cut training to a tenth of
-# its speed on two cores. It is read when torch is loaded; a value that is set already is left alone.
-if "torch" not in sys.modules:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # a few microseconds: most waits of an undisturbed step are shorter
+# How long torch's threads spin while they wait for each other; read when torch is loaded. Spinning long, one other busy
+# process (a browser) can cut training to a tenth of its speed on two cores; sleeping at once slows every step, and twice
+# so in a second thread. With GNU's OpenMP "active" and a small count means a few microseconds, in every thread.
+if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "ACTIVE" if sys.platform == "linux" else "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from speedkit.hardware import CannotRun, machine
 from speedkit.recipe import Recipe

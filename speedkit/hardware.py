@@ -65,9 +65,9 @@ class Machine:
                 if self.bf16
                 else "The processor has no bf16 and no fp16 arithmetic: reduced precision will be emulated, and slow."
             )
-        if self.kind == "cpu" and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
+        if self.kind == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
             limits.append(
-                "torch was loaded before speedkit could ask its threads to wait without spinning: beside a busy "
+                "torch was loaded before speedkit could ask its threads to spin only briefly: beside a busy "
                 "browser, training can be many times slower. Import speedkit first, after a restart of the kernel."
             )
         if self.cores < 4:

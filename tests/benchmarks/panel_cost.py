@@ -69,7 +69,7 @@ def measure(out: str):
         by_hand(recipe), watched(recipe)  # warm-up
         ways = {"panel": partial(watched, recipe), "by hand": partial(by_hand, recipe)}
         figures[f"panel / by hand, {steps} steps"] = paired(ways, pairs)
-    recipe, pairs = RECIPE.but(steps=1000), 15
+    recipe, pairs = RECIPE.but(steps=1000), 9
     ways = {"train without panel": partial(recorded, recipe), "by hand": partial(by_hand, recipe)}
     figures["train without panel / by hand, 1000 steps"] = paired(ways, pairs)
     Path(out).write_text(json.dumps(figures))

@@ -11,7 +11,7 @@ from functools import partial
 from tests.benchmarks import keep, paired
 
 POLICIES = {"default": {}, "spinning": {"OMP_WAIT_POLICY": "ACTIVE"}}
-PAIRS = {"alone": 9, "beside a busy program": 5}
+PAIRS = {"alone": 7, "beside a busy program": 5}
 ONE_RUN = """
 import speedkit as sk
 recipe = sk.Recipe(cache="device", subset=6400, epochs=1, steps=60)
