@@ -4,9 +4,9 @@ import os
 import sys
 from importlib import import_module
 
-# How long torch's threads spin while they wait for each other; read when torch is loaded. Spinning long, one other busy
-# process (a browser) can cut training to a tenth of its speed on two cores; sleeping at once slows every step, and twice
-# so in a second thread. With GNU's OpenMP "active" and a small count means a few microseconds, in every thread.
+# How long torch's threads spin while they wait for each other; read when torch is loaded. Where they spin long, one
+# other busy process (a browser) can cut training to a tenth of its speed on two cores. Where they sleep at once, steps
+# are slower, and slower still in a second thread. To GNU's OpenMP, "active" with a small count means microseconds.
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "ACTIVE" if sys.platform == "linux" else "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
