@@ -35,6 +35,7 @@ def keep(name: str, figures: dict) -> Path:
     """Writes a benchmark's figures with the hardware and the versions that gave them."""
     machine = hardware.machine().to_dict()
     system = {"platform": platform.platform(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}-{machine['device'].split(':')[0]}.json"
     path.write_text(json.dumps({"benchmark": name, "machine": machine | system, "figures": figures}, indent=1) + "\n")
     return path
