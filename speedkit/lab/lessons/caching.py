@@ -47,7 +47,8 @@ def first_and_next(*runs: Run) -> Table:
     The hit rate is the share (0 to 1) of the images asked for, after the first epoch, that were not read from the
     source. Seconds are of an epoch's steps, without the evaluation. "n/a" where a run has a single epoch.
     """
-    heading = ["run", "reads, first epoch", "next ones", "hit rate, next ones", "first epoch", "next ones", "before"]
+    heading = ["run", "reads: first epoch", "reads: next epochs", "hit rate: next epochs"]
+    heading += ["time: first epoch", "time: next epochs", "before the first step"]
     rows = []
     for label, run in zip(labels(runs), runs, strict=True):
         reads, taken = run.epoch_column("reads"), run.epoch_column("train_s")
@@ -63,8 +64,8 @@ def first_and_next(*runs: Run) -> Table:
             ]
         )
     caption = (
-        "Seconds of the steps alone. “before” is the preparation: the pictures for the evaluation are decoded in it "
-        "whatever the switches say, and with the device cache every training image, too."
+        "Time of the steps alone. Before the first step, the pictures for the evaluation are decoded whatever the "
+        "switches say, and with the device cache every training image, too."
     )
     return Table(heading, rows, caption)
 
