@@ -308,38 +308,16 @@ def test_the_interrupt_button_stops_a_run(notebook):
     ended(page, "Stopped")
 
 
-def test_the_panel_works_by_keyboard_alone(notebook):
+def test_tab_moves_through_the_controls_in_order(notebook):
     page = notebook(SETUP, LONG)
-    cells = len(outputs(page))
     focused = "() => { const e = document.activeElement; return (e.labels?.[0] ?? e).textContent.trim() }"
-
-    def to(name, key="Tab"):
-        for _ in range(15):
-            if page.evaluate(focused) == name:
-                return
-            page.keyboard.press(key)
-        pytest.fail(f"{key} never came to {name}")
-
     order = []
     page.get_by_label(SWITCHES[0]).focus()
     for _ in SWITCHES + TASK:
         order.append(page.evaluate(focused))
         page.keyboard.press("Tab")
     assert order == SWITCHES + TASK
-    to("Augmentation", "Shift+Tab")
-    choose_next(page, "Augmentation")
-    to("Training images")
-    page.keyboard.press("Control+a")
-    page.keyboard.type("640")
-    to("Run")
-    page.keyboard.press("Enter")
-    training(page)
-    expect(page.get_by_role("img", name="light augmentation (running)")).to_be_visible()
-    to("Stop")
-    page.keyboard.press("Space")
-    ended(page, "Stopped")
-    assert len(outputs(page)) == cells
-    expect(page.get_by_role("img", name="light augmentation (stopped)")).to_be_visible()
+    assert page.evaluate(focused) == "Run"
 
 
 def test_every_control_has_a_name(notebook):

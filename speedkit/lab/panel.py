@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import threading
+import time
 import weakref
 
 import ipywidgets as widgets
@@ -16,6 +17,7 @@ from speedkit.recipe import SWITCHES, Recipe, parse
 from speedkit.run import Progress, Run, seconds
 
 FRAME = 0.2  # seconds between two frames of the live chart, at least
+SHARE = 0.01  # of one core's time that the live chart may take: where a frame costs more, frames are fewer
 KEPT = 4  # earlier runs that stay on the axes
 
 TITLES = {
@@ -238,15 +240,16 @@ class Panel:
 
     def _tick(self, run, ended):
         """The chart's own thread: a frame now and then, and only when something changed."""
-        seen = None
-        while not ended.wait(FRAME):
+        seen, pause = None, FRAME
+        while not ended.wait(pause):
             state = (run.count, self._progress)
             if state != seen:
-                seen = state
+                seen, began = state, time.thread_time()
                 with self._frames:
                     if not ended.is_set():
                         self._show_progress(run)
                         self._draw()
+                pause = max(FRAME, (time.thread_time() - began) / SHARE)
 
     def _finish(self, runner):
         run = runner.run

@@ -16,10 +16,10 @@ from torch.nn.functional import cross_entropy
 
 import speedkit as sk
 from speedkit.data import drain, load, make_loader
-from speedkit.train import new_model, train
+from speedkit.train import new_model
 from tests.benchmarks import keep, paired
 
-LENGTHS = {200: 25, 5_000: 9}  # steps -> pairs
+LENGTHS = {200: 15, 5_000: 9}  # steps -> pairs
 RECIPE = sk.Recipe(cache="ram", batch_size=16, epochs=2)
 
 
@@ -43,15 +43,6 @@ def by_hand(recipe) -> float:
                     return time.perf_counter() - start
 
 
-def recorded(recipe) -> float:
-    """The same seconds in ``train``, with meter and run, without a panel."""
-    run = sk.Run(recipe)
-    for _ in train(recipe, run):
-        if run.count == recipe.steps:
-            break
-    return run.steps["t"][-1] - run.steps["t"][0]
-
-
 def watched(recipe) -> float:
     """The same seconds under a panel that draws its live chart at its default rate."""
     panel = sk.Panel(recipe)
@@ -62,16 +53,13 @@ def watched(recipe) -> float:
 
 
 def measure(out: str):
-    """Runs in the kernel: the panel against a loop by hand at every length, and ``train`` alone against it."""
+    """Runs in the kernel: the panel against a loop by hand, at every length."""
     figures = {}
     for steps, pairs in LENGTHS.items():
         recipe = RECIPE.but(steps=steps)
         by_hand(recipe), watched(recipe)  # warm-up
         ways = {"panel": partial(watched, recipe), "by hand": partial(by_hand, recipe)}
         figures[f"panel / by hand, {steps} steps"] = paired(ways, pairs)
-    recipe, pairs = RECIPE.but(steps=1000), 9
-    ways = {"train without panel": partial(recorded, recipe), "by hand": partial(by_hand, recipe)}
-    figures["train without panel / by hand, 1000 steps"] = paired(ways, pairs)
     Path(out).write_text(json.dumps(figures))
 
 
