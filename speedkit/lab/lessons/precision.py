@@ -254,7 +254,7 @@ def ladder(recipe: Recipe, steps: int = 40) -> Table:
             continue
         step_s, base_s = runs[name].median("step_s"), runs["fp32"].median("step_s")
         times = f"{step_s / base_s:.2f}" if base_s and math.isfinite(step_s / base_s) else "n/a"
-        rows.append([name, seconds(step_s), times, " ".join(runs[name].notes)])
+        rows.append([name, seconds(step_s).replace(" ", "\N{NO-BREAK SPACE}"), times, " ".join(runs[name].notes)])
     caption = f"{recipe.model}, batch {recipe.batch_size}: medians over at most {steps} steps of one run each."
     if smoke():
         caption += " Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
