@@ -185,11 +185,11 @@ def comparison_of(off, on, joules=math.nan):
 
 def test_savings_are_hours_times_the_price():
     table = lesson.savings(comparison_of(36.0, 18.0), price_per_hour=3.0, runs=100)
-    assert table.rows[0][1:] == ["1", "0.5", "0.5"]
-    assert table.rows[1][1:] == ["3", "1.5", "1.5"]
+    assert table.rows[0][1:] == ["1.00", "0.50", "0.50"]
+    assert table.rows[1][1:] == ["3.00", "1.50", "1.50"]
     assert table.rows[2][1:] == ["n/a", "n/a", "n/a"]
     assert "lower" in table.caption
-    assert lesson.savings(comparison_of(1.0, 1.0, 3.6e6), 1, runs=2).rows[2][1] == "2 kWh"
+    assert lesson.savings(comparison_of(1.0, 1.0, 3.6e6), 1, runs=2).rows[2][1] == "2.00 kWh"
 
 
 @pytest.mark.parametrize(("price", "runs"), [(-1, 10), (math.nan, 10), (math.inf, 10), (1, 0)])
@@ -209,6 +209,7 @@ def test_the_figures_are_drawn_without_windows():
     for figure in (lesson.sketch(), curves, lesson.noise(runs), lesson.optimism_figure(runs)):
         assert type(figure) is Figure
         assert show(figure)._repr_png_().startswith(b"\x89PNG")
+    assert [axes.get_title() for axes in curves.axes] == ["early stopping off", "early stopping off"]
     kept = [axes.lines[2].get_xydata()[0].tolist() for axes in curves.axes]
     assert kept == [[4, 1], [2, 2]]  # the last weights where nothing chose, the best where early stopping did
     assert len(lesson.noise(runs).axes) == 3

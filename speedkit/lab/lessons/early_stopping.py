@@ -131,7 +131,8 @@ def curves(*runs: Run) -> Figure:
         kept = int(best) if math.isfinite(best) else len(epochs) - 1
         axes.plot(epochs[kept], columns["validation_loss"][kept], "o", color=KEPT_COLOUR, label="weights kept")
         axes.axvline(len(epochs), color="0.6", linewidth=1)
-        axes.set_title(run.label, fontsize=10)
+        patience = run.recipe.early_stopping
+        axes.set_title(f"early stopping, patience {patience}" if patience else "early stopping off", fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
@@ -155,7 +156,8 @@ def savings(comparison: Comparison, price_per_hour: float, runs: int = 1000) -> 
     energy = [value * runs / 3.6e6 for value in (joules.baseline, joules.variant)]
 
     def cells(values, unit=""):
-        return [f"{value:.4g}{unit}" if math.isfinite(value) else "n/a" for value in (*values, values[0] - values[1])]
+        values = (*values, values[0] - values[1])
+        return [f"{value:,.2f}{unit}" if math.isfinite(value) else "n/a" for value in values]
 
     rows = [
         [f"hours for {runs:,} runs", *cells(hours)],
