@@ -11,7 +11,6 @@ from contextlib import closing
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch.utils.benchmark import Timer
 
 from speedkit import hardware
 from speedkit.compare import METRICS
@@ -161,6 +160,8 @@ def pinned(recipe: Recipe) -> Table:
     heading = ["the batch lies in", "copy to the device"]
     if not device.startswith("cuda"):
         return Table(heading, [[name, "n/a"] for name in ways], "There is no CUDA GPU here: nothing to copy to.")
+    from torch.utils.benchmark import Timer  # loads torch's compiler tools, which a CPU has no use for here
+
     x = torch.zeros((recipe.batch_size, 3, recipe.stored_size, recipe.stored_size), dtype=torch.uint8)
     known = {"x": x, "pinned": x.pin_memory(), "device": device}
     rows = []
