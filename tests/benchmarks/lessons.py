@@ -1,0 +1,78 @@
+"""Every lesson run whole, several times: the seconds it takes, the verdicts it reaches, and what its losing cells show.
+
+``python -m tests.benchmarks.lessons [TIMES [NAME ...]]``, for instance ``3 06_caching``; without arguments all lessons
+run three times, which takes about an hour on two cores. Nothing else should run meanwhile.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from tests.benchmarks import RESULTS, keep
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+COLLECT = """
+import json as _json
+from speedkit.compare import Comparison as _Comparison
+
+print(_json.dumps({
+    _name: {
+        "baseline": _value.baseline.label,
+        "variant": _value.variant.label,
+        "rows": {_row.metric: [*_row.texts(), _row.verdict] for _row in _value.rows},
+        "claims": [str(_judged) for _judged in _value.judgements],
+    }
+    for _name, _value in list(globals().items())
+    if isinstance(_value, _Comparison) and not _name.startswith("_")
+}))
+"""
+
+
+def whole(path: Path) -> dict:
+    """Runs one notebook in a kernel of its own, at full length; raises where a cell does."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(COLLECT))
+    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    start = time.perf_counter()
+    client.execute(env=os.environ | {"SPEEDKIT_SMOKE": "0"})
+    seconds = time.perf_counter() - start
+    collected = "".join(output["text"] for output in notebook.cells.pop().outputs if output["output_type"] == "stream")
+    return {"seconds": seconds, "comparisons": json.loads(collected), "loses": losing(notebook)}
+
+
+def losing(notebook) -> list[str]:
+    """The texts that the cells under the headings "Make it lose" show."""
+    found, inside = [], False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            headings = [line for line in cell.source.splitlines() if line.startswith("## ")]
+            inside = "lose" in headings[-1].lower() if headings else inside
+        elif inside:
+            shown = [output["data"].get("text/plain", "") for output in cell.outputs if "data" in output]
+            found += [text for text in shown if "\n" in text]
+    return found
+
+
+def main():
+    times = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    names = sys.argv[2:] or [path.stem for path in sorted(NOTEBOOKS.glob("0[1-9]*.ipynb"))]
+    earlier = RESULTS / "lessons-cpu.json"
+    figures = json.loads(earlier.read_text())["figures"] if sys.argv[2:] and earlier.exists() else {}
+    for name in names:
+        figures[name] = []
+        for number in range(times):
+            figures[name].append(run := whole(NOTEBOOKS / f"{name}.ipynb"))
+            print(f"{name}, {number + 1} of {times}: {run['seconds']:.0f} s", flush=True)
+            for comparison, found in run["comparisons"].items():
+                print("\n".join(f"  {comparison}: {claim}" for claim in found["claims"]), flush=True)
+        path = keep("lessons", figures)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
