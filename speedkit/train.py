@@ -19,14 +19,14 @@ from speedkit.techniques.workers import threads_beside
 TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
 
 
-def train(recipe: Recipe, run: Run | None = None, *, keep=None, after_epoch=None, dataset=Images):
+def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
     """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
 
     Close it to stop early: its workers are then shut down and what was measured stays in the run.
 
     run: a new ``Run(recipe)`` to record into, for a caller who watches it; the generator's return value.
-    keep: called at the end with the trained model, for a caller who wants it.
-    after_epoch: called with the model, in evaluation mode, when an epoch has been evaluated; its time is in no step.
+    keep: called with the network when it is made, for a caller who wants to look at it between two records (after an
+        epoch's it is in evaluation mode) or at the end.
     dataset: another class than :class:`speedkit.data.Images`, for a caller who wants to see a wrong one at work.
 
     Raises:
@@ -46,6 +46,8 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None, after_epoch=None
         run.notes += machine.check(recipe)
         data = yield from load(recipe)
         model = new_model(recipe, data).to(device)
+        if keep:
+            keep(model)
         refuse_if_slow(recipe, machine, model, data)
         loader = yield from make_loader(recipe, data, device, dataset)
         optimizer, next_rate = optimization(recipe, model, len(loader))
@@ -70,8 +72,6 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None, after_epoch=None
                     if run.count == run.total_steps:
                         break
                 yield meter.end_epoch((yield from evaluate(model, data, precision)))
-                if after_epoch:
-                    after_epoch(model)
                 if stopper.should_stop(run.last("validation_loss"), model) or run.count == run.total_steps:
                     break
         stopper.restore(model)
@@ -80,8 +80,6 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None, after_epoch=None
         if recipe.test_at_end:
             test = yield from data.read_test()
             _, run.figures["test_accuracy"] = yield from score(model, *test, precision)
-        if keep:
-            keep(model)
     return run
 
 

@@ -13,7 +13,7 @@ from speedkit.lab.lessons import early_stopping as lesson
 from speedkit.lab.lessons.early_stopping import Stop, Watched
 from speedkit.lab.picture import show
 from speedkit.recipe import Recipe
-from speedkit.run import NotFinite
+from speedkit.run import Epoch, NotFinite
 
 
 def a_run(losses, accuracies=None, train_losses=None, seed=0):
@@ -157,11 +157,11 @@ def test_watching_changes_no_run_and_sees_every_epoch(quick):
 
 
 def test_a_run_that_breaks_is_left_out_and_said(quick, capsys, monkeypatch):
-    def breaks(recipe, run, after_epoch):
+    def breaks(recipe, run, keep):
         if recipe.seed == 1:
             raise NotFinite("The loss became nan at step 3.")
-        after_epoch(torch.nn.Flatten())
-        yield
+        keep(torch.nn.Flatten())
+        yield Epoch(0)
 
     monkeypatch.setattr(lesson, "train", breaks)
     monkeypatch.setattr(lesson, "_right", lambda model, images, labels: np.zeros(4, bool))

@@ -343,12 +343,11 @@ def test_training_goes_on_in_training_mode_after_an_evaluation(quick, monkeypatc
 
 
 def test_each_epoch_can_be_looked_at_without_changing_the_run(quick):
-    recipe, seen = quick.but(batchnorm=True), []
-
-    def look(model):
-        seen.append((model.training, model[1].weight.flatten()[0].item()))
-
-    run = drain(train(recipe, after_epoch=look))
+    recipe, kept, seen = quick.but(batchnorm=True), [], []
+    run = Run(recipe)
+    for record in train(recipe, run, keep=kept.append):
+        if isinstance(record, Epoch):
+            seen.append((kept[0].training, kept[0][1].weight.flatten()[0].item()))
     (first, before), (second, after) = seen
     assert first is second is False
     assert before != after

@@ -18,7 +18,7 @@ from speedkit.compare import MATERIAL_POINTS, NEEDED_PAIRS, NO_DIFFERENCE, TOO_F
 from speedkit.data import drain, load
 from speedkit.lab.tables import Table
 from speedkit.recipe import Recipe, smoke
-from speedkit.run import NotFinite, Run
+from speedkit.run import Epoch, NotFinite, Run
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.train import train
 
@@ -192,12 +192,11 @@ def watched(recipe: Recipe, seeds: int = SEEDS) -> list[Watched]:
         images, labels = images[:1000], labels[:1000]
     found, problem = [], None
     for seed in tqdm(range(recipe.seed, recipe.seed + seeds), unit="run", file=sys.stdout):
-        run, right = Run(recipe.but(seed=seed)), []
-        looking = train(
-            run.recipe, run, after_epoch=lambda model, right=right: right.append(_right(model, images, labels))
-        )
+        run, models, right = Run(recipe.but(seed=seed)), [], []
         try:
-            drain(looking)
+            for record in train(run.recipe, run, keep=models.append):
+                if isinstance(record, Epoch):
+                    right.append(_right(*models, images, labels))
         except NotFinite as error:
             problem = error
             tqdm.write(f"Seed {seed} is left out: {error}", file=sys.stdout)
