@@ -18,6 +18,7 @@ from playwright.sync_api import expect, sync_playwright
 pytestmark = pytest.mark.browser
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+LESSONS = sorted(NOTEBOOKS.glob("0[1-9]*.ipynb"))
 SWITCHES = ["Precision", "Early stopping", "Augmentation", "Batch norm", "Workers", "Cache"]
 TASK = ["Images from", "Training images", "Epochs"]
 BUTTONS = ["Run", "Stop", "Forget earlier runs"]
@@ -110,6 +111,11 @@ def page(browser):
     assert [error for error in errors if "Failed to load resource" not in error] == []
 
 
+def end_kernels(server):
+    for kernel in server.kernels():
+        server.ask(f"kernels/{kernel['id']}", "DELETE")
+
+
 @pytest.fixture
 def notebook(page, server, request):
     """Opens a notebook of the given cells, runs them all, and gives the page; afterwards its kernel is gone."""
@@ -125,8 +131,25 @@ def notebook(page, server, request):
         return page
 
     yield opened
-    for kernel in server.kernels():
-        server.ask(f"kernels/{kernel['id']}", "DELETE")
+    end_kernels(server)
+
+
+@pytest.fixture
+def lesson(page, smoke_server):
+    """Opens a notebook of the kit, runs its cells up to the first panel as a learner does, and gives the page."""
+
+    def opened(path):
+        shutil.copy(path, smoke_server.root)
+        jupyter.open_notebook(page, smoke_server, path.name)
+        for i, cell in enumerate(nbformat.read(path, as_version=4).cells):
+            if cell.cell_type == "code":
+                page.evaluate(RUN_CELL, i)
+                if "sk.Panel(" in cell.source:
+                    return page
+        pytest.fail(f"{path.name} has no panel")
+
+    yield opened
+    end_kernels(smoke_server)
 
 
 def button(where, name):
@@ -186,6 +209,33 @@ def test_the_first_notebook_runs_to_its_end(page, smoke_server):
         table = page.locator(".jp-OutputArea table", has=page.get_by_role("columnheader", name=heading)).first
         expect(table.locator("tbody tr")).to_have_count(rows)
     expect(page.get_by_text("no figure here means anything").first).to_be_visible()
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_is_predicted_and_its_panel_runs(lesson, path):
+    page = lesson(path)
+    assert [output for cell in outputs(page) for output in cell if output["output_type"] == "error"] == []
+    form = page.locator(".sk-prediction")
+    commits = button(form, "Commit")
+    for i in range(commits.count()):
+        expect(commits.nth(i)).to_be_disabled()
+        button(form.locator(".sk-predict-direction").nth(i), "lower").click()
+        commits.nth(i).click()
+        expect(commits.nth(i)).to_be_disabled()
+        expect(form.locator(".sk-predict-line").nth(i)).to_contain_text("Committed: lower")
+    assert commits.count() > 0
+
+    panel = page.locator(".sk-panel")
+    expect(panel.locator(".sk-chart")).to_have_attribute("data-n", "0")
+    switch = panel.locator(".sk-front select")
+    if switch.count() == 0:  # the lesson is about them all
+        switch = panel.get_by_label("Cache", exact=True)
+    switch.select_option("bf16" if "precision" in path.name else switch.locator("option").nth(1).text_content())
+    button(panel, "Run").click()
+    ended(panel)
+    expect(panel.locator(".sk-chart")).to_have_attribute("data-n", re.compile("[1-9]"))
+    expect(panel.get_by_role("alert")).to_have_count(0)
+    expect(figure(page).last).to_be_visible()
 
 
 def test_numbers_move_while_it_trains_and_stop_ends_it(notebook):

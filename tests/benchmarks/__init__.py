@@ -19,16 +19,21 @@ def paired(ways: dict, pairs: int, seed: int = 0) -> dict:
 
     ways: name -> () -> seconds. Student's t interval on the logarithms of the pairs' ratios, 95 %.
     """
-    (first, second), draw = ways, np.random.default_rng(seed)
-    times = {name: [] for name in ways}
+    draw, times = np.random.default_rng(seed), {name: [] for name in ways}
     for pair in range(pairs):
-        for name in draw.permutation([first, second]):
+        for name in draw.permutation(list(ways)):
             times[name].append(ways[name]())
         print(
             f"pair {pair + 1} of {pairs}: " + ", ".join(f"{name} {times[name][-1]:.3f} s" for name in ways), flush=True
         )
-    low, median, high = np.exp(interval(np.log(times[first]) - np.log(times[second])))
-    return {"ratio": float(median), "interval": [float(low), float(high)], "pairs": pairs, "seconds": times}
+    return ratio(times)
+
+
+def ratio(times: dict) -> dict:
+    """The first way's time over the second's, with the interval. times: name -> seconds, one a pair."""
+    first, second = times.values()
+    low, median, high = np.exp(interval(np.log(first) - np.log(second)))
+    return {"ratio": float(median), "interval": [float(low), float(high)], "pairs": len(first), "seconds": times}
 
 
 def keep(name: str, figures: dict) -> Path:

@@ -1,13 +1,15 @@
 """What watching costs: ``train`` under the live panel, in a real kernel, against the same training written by hand.
 
-``python -m tests.benchmarks.panel_cost`` takes about ten minutes on two cores. Nothing else should run meanwhile.
+Both trainings go on at the same time and take turns, a block of steps each, so that a machine that grows slower or
+faster meanwhile does so for both. ``python -m tests.benchmarks.panel_cost`` takes about six minutes on two cores.
+Nothing else should run meanwhile.
 """
 
 import json
 import sys
+import threading
 import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,56 +18,88 @@ from torch.nn.functional import cross_entropy
 
 import speedkit as sk
 from speedkit.data import drain, load, make_loader
-from speedkit.techniques.precision import Precision
-from speedkit.train import evaluate, new_model
-from tests.benchmarks import keep, paired
+from speedkit.lab import runner
+from speedkit.run import Step
+from speedkit.train import new_model, train
+from tests.benchmarks import keep, ratio
 
-LENGTHS = {200: 15, 5_000: 9}  # steps -> pairs
-RECIPE = sk.Recipe(cache="ram", batch_size=16, epochs=2)
+RECIPE = sk.Recipe(cache="ram", batch_size=11, epochs=1)  # an epoch of 5,000 steps: no evaluation falls between them
+PLAN = {200: {"block": 50, "runs": 20}, 5_000: {"block": 250, "runs": 3}}  # steps of a run -> steps of a turn, runs
+BY_HAND, PANEL = "by hand", "panel"
 
 
-def by_hand(recipe) -> float:
-    """Seconds from the end of the first step to the end of the last one, in a loop without meter, run and panel.
+class Turns:
+    """Lets two threads take turns of ``block`` steps, and keeps how long each was, but for a run's first ones."""
 
-    An epoch's evaluation between them is in the time of both ways.
-    """
+    def __init__(self, steps: int, block: int):
+        self.steps, self.block = steps, block
+        self.free = {PANEL: threading.Semaphore(0), BY_HAND: threading.Semaphore(1)}
+        self.times = {PANEL: [], BY_HAND: []}
+
+    def begin(self, name: str):
+        self.free[name].acquire()
+        self.began = time.perf_counter()
+
+    def after(self, name: str, done: int):
+        """Called after each step: ``done`` of them so far."""
+        if done % self.block:
+            return
+        if done > self.block:
+            self.times[name].append(time.perf_counter() - self.began)
+        self.free[PANEL if name == BY_HAND else BY_HAND].release()
+        if done < self.steps:
+            self.begin(name)
+
+
+def by_hand(recipe, turns):
+    """A loop without meter, run and panel."""
     data = drain(load(recipe))
     model = new_model(recipe, data)
     optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-    step = 0
-    with closing(drain(make_loader(recipe, data, "cpu"))) as loader, Precision("fp32", "cpu") as precision:
-        for epoch in range(recipe.epochs):
-            for images, labels, _ in loader.epoch(epoch):
-                loss = cross_entropy(model(images), labels)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                step += 1
-                if step == 1:
-                    start = time.perf_counter()
-                if step == recipe.steps:
-                    return time.perf_counter() - start
-            drain(evaluate(model, data, precision))
-            model.train()
+    with closing(drain(make_loader(recipe, data, "cpu"))) as loader:
+        turns.begin(BY_HAND)
+        for step, (images, labels, _) in enumerate(loader.epoch(0)):
+            loss = cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            turns.after(BY_HAND, step + 1)
+            if step + 1 == recipe.steps:
+                break
 
 
-def watched(recipe) -> float:
-    """The same seconds under a panel that draws its live chart at its default rate."""
+def under_the_panel(recipe, turns):
+    """The same training under a panel that draws its live chart at its default rate, in the background."""
+
+    def in_turns(*args, **named):
+        with closing(train(*args, **named)) as records:
+            for record in records:
+                if isinstance(record, Step):
+                    if record.n == 0:
+                        turns.begin(PANEL)
+                    turns.after(PANEL, record.n + 1)
+                yield record
+
+    runner.train = in_turns
     panel = sk.Panel(recipe)
     panel.start()
-    panel._runner.join()
-    run = panel.runs[-1]
-    return run.steps["t"][recipe.steps - 1] - run.steps["t"][0]
+    return panel
 
 
 def measure(out: str):
     """Runs in the kernel: the panel against a loop by hand, at every length."""
     figures = {}
-    for steps, pairs in LENGTHS.items():
-        recipe = RECIPE.but(steps=steps)
-        by_hand(recipe), watched(recipe)  # warm-up
-        ways = {"panel": partial(watched, recipe), "by hand": partial(by_hand, recipe)}
-        figures[f"panel / by hand, {steps} steps"] = paired(ways, pairs)
+    for steps, plan in PLAN.items():
+        recipe, times = RECIPE.but(steps=steps), {PANEL: [], BY_HAND: []}
+        for run in range(plan["runs"]):
+            turns = Turns(steps, plan["block"])
+            panel = under_the_panel(recipe, turns)
+            by_hand(recipe, turns)
+            panel._runner.join()
+            for name, seconds in turns.times.items():
+                times[name] += seconds
+            print(f"{steps} steps, run {run + 1} of {plan['runs']}: {ratio(turns.times)['ratio']:.3f}", flush=True)
+        figures[f"panel / by hand, {steps} steps"] = ratio(times)
     Path(out).write_text(json.dumps(figures))
 
 
