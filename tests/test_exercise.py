@@ -34,6 +34,7 @@ IN_CODE = {
     "batchnorm": "normalise",
     "workers": "best_step",
     "caching": "cached",
+    "all_together": "speedup",
 }
 
 
@@ -66,7 +67,7 @@ def test_every_lesson_has_two_or_three_exercises_and_one_in_code():
 
 
 def test_an_unknown_lesson_is_refused():
-    with pytest.raises(ValueError, match=r"no exercises for 'cache': give precision .* caching\."):
+    with pytest.raises(ValueError, match=r"no exercises for 'cache': give precision .* all_together\."):
         exercises("cache")
 
 
@@ -258,6 +259,9 @@ def test_checks_work_outside_the_main_thread():
         ("batchnorm", "in_eval", "c"),
         ("workers", "when_workers_lose", "b"),
         ("caching", "with_workers", "d"),
+        ("all_together", "first_switch", "b"),
+        ("all_together", "in_the_end", 5),
+        ("all_together", "in_the_end", Fraction(100, 20)),
     ],
 )
 def test_right_numbers_and_choices(lesson, name, right):
@@ -335,6 +339,18 @@ def test_the_running_mean_is_what_torch_says():
         ("caching", "with_workers", "a", "stays empty"),
         ("caching", "with_workers", "b", "started anew"),
         ("caching", "with_workers", "c", "ends with the epoch"),
+        ("all_together", "first_switch", "a", "the shorter part"),
+        ("all_together", "first_switch", "c", "hides all the waiting"),
+        ("all_together", "first_switch", "d", "at best to half"),
+        ("all_together", "in_the_end", 2.5, "the first of the two"),
+        ("all_together", "in_the_end", 2, "on top of the first"),
+        ("all_together", "in_the_end", 4.5, "multiplied, not added"),
+        ("all_together", "in_the_end", 2.5 * 100 / 80, "the bottleneck has moved"),
+        ("all_together", "in_the_end", 100 / 80, "number format alone"),
+        ("all_together", "in_the_end", 0.2, "other way round"),
+        ("all_together", "in_the_end", 20, "in milliseconds"),
+        ("all_together", "in_the_end", 80, "what is saved"),
+        ("all_together", "in_the_end", 10, "too large, by a factor of 2"),
     ],
 )
 def test_wrong_numbers_and_choices_get_their_sentence(lesson, name, wrong, words):
@@ -816,3 +832,28 @@ def test_cached_is_right(right):
 def test_cached_is_wrong(wrong, words):
     for _ in range(2):  # a store that outlives the check does not change what is said
         assert re.search(words, sentence("caching", "cached", wrong))
+
+
+# all_together: speedup
+
+
+def test_speedup_is_right():
+    assert sentence("all_together", "speedup", lambda waiting, times: times / (1 + waiting * (times - 1)), RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda w, k: w + (1 - w) / k, "The speed-up is its inverse"),
+        (lambda w, k: k, "The waiting stays"),
+        (lambda w, k: 1 / (w / k + 1 - w), r"This makes the \*waiting\* shorter: the switch"),
+        (lambda w, k: w / k + 1 - w, r"\*waiting\* shorter, and gives the new time"),
+        (lambda w, k: w + (1 - w) * k, "averages the speeds"),
+        (lambda w, k: (1 - w) * k, "leaves the waiting out. Add up"),
+        (lambda w, k: k / (1 - w), "it is still there, and just as long"),
+        (lambda w, k: 1 / (w + (1 - w) * k), "multiplies the computing time"),
+        X(lambda w, k: "fast", "without quotation marks"),
+    ],
+)
+def test_speedup_is_wrong(wrong, words):
+    assert re.search(words, sentence("all_together", "speedup", wrong))

@@ -23,7 +23,7 @@ from importlib import import_module
 import numpy as np
 import torch
 
-LESSONS = ("precision", "early_stopping", "augmentation", "batchnorm", "workers", "caching")
+LESSONS = ("precision", "early_stopping", "augmentation", "batchnorm", "workers", "caching", "all_together")
 LIMIT_S = 10.0  # for one check; every right answer takes less than a second
 RIGHT, WRONG, NOT_ATTEMPTED = "right", "not yet", "not attempted yet"
 COLOURS = {RIGHT: "#2e7d32", WRONG: "#d32f2f", NOT_ATTEMPTED: "#888"}

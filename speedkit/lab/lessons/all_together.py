@@ -1,0 +1,398 @@
+"""What the last lesson works out: ceilings, trials, what is kept of them, the race, and the article's table anew.
+
+Source of the ceilings: Amdahl 1967, "Validity of the single processor approach to achieving large scale computing
+capabilities".
+"""
+
+import html
+import math
+import sys
+import threading
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from speedkit import hardware
+from speedkit.compare import (
+    CANNOT_TELL,
+    CLAIMS,
+    HIGHER,
+    LOWER,
+    MATERIAL_POINTS,
+    METRICS,
+    NOT_AVAILABLE,
+    Claim,
+    Comparison,
+)
+from speedkit.lab.chart import COMPUTING, DRAWING, WAITING
+from speedkit.lab.kept import Kept
+from speedkit.lab.tables import Table
+from speedkit.recipe import Recipe
+from speedkit.run import Run, number, percent, seconds, size
+from speedkit.train import fit
+
+AS_IT_IS = "as it is"
+NOT_YET = "not measured here yet"
+CUT = "Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
+LESSONS = {
+    "precision": "01_precision",
+    "early_stopping": "02_early_stopping",
+    "augment": "03_augmentation",
+    "batchnorm": "04_batchnorm",
+    "workers": "05_workers",
+    "cache": "06_caching",
+}
+
+
+# Where the time goes
+
+
+def speedup(waiting: float, wait_factor: float, compute_factor: float) -> float:
+    """How many times faster a step is when each part takes that many times less; Amdahl's law. 0 / 0 gives nan.
+
+    waiting: share of the step, 0 to 1. The factors are above 0; ``math.inf`` makes a part vanish.
+    """
+    left = waiting / wait_factor + (1 - waiting) / compute_factor
+    return 1 / left if left else math.inf
+
+
+def ceilings(run: Run) -> Table:
+    """What could be won at best on a run's step: rows of changes, with seconds a step and the factor."""
+    step, waiting = METRICS["step_s"].read(run, None), run.waiting_share
+    best = {
+        "as it is": (1, 1),
+        "waiting takes half as long": (2, 1),
+        "no waiting at all: the most that workers or a cache can give": (math.inf, 1),
+        "computing takes half as long": (1, 2),
+        "no computing at all: more than any cheaper step can give": (1, math.inf),
+    }
+    rows = []
+    for what, factors in best.items():
+        times = speedup(waiting, *factors)
+        rows.append([what, seconds(step / times), f"× {times:.2f}" if math.isfinite(times) else NOT_AVAILABLE])
+    caption = f"Worked out from one run: {percent(waiting)} of a step is waiting."
+    return Table(["if", "a step would take", "times faster"], rows, f"{caption} {CUT}" if run.smoke else caption)
+
+
+# Trials, one switch at a time
+
+
+def options(recipe: Recipe) -> dict[str, dict]:
+    """Changes that are meant to make a step cheaper on this machine: name -> fields of the recipe."""
+    machine = hardware.machine(recipe.device)
+    return {
+        "cache": {"cache": "device"},
+        "workers": {"workers": min(4, machine.cores)},
+        "precision": {"precision": "bf16" if machine.bf16 or machine.kind == "cpu" else "fp16"},
+        "channels_last": {"channels_last": True},
+    }
+
+
+@dataclass(repr=False)
+class Trials:
+    """One run for each option on top of a recipe, and one of the recipe as it is. It shows itself as a sorted table."""
+
+    recipe: Recipe
+    changes: dict[str, dict]
+    runs: dict[str, Run]
+
+    def step_s(self, name: str) -> float:
+        """Mean seconds of a step, the first one left out."""
+        return METRICS["step_s"].read(self.runs[name], None)
+
+    @property
+    def switch(self) -> str:
+        """The name of the option whose step took the shortest time.
+
+        Raises:
+            ValueError: there was no option left to try.
+        """
+        if not self.changes:
+            raise ValueError("There was no option left to try on top of this recipe.")
+        return min(self.changes, key=self.step_s)
+
+    @property
+    def best(self) -> Recipe:
+        """The recipe with that option."""
+        return self.recipe.but(**self.changes[self.switch])
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """The article's claims about that option, if it makes any."""
+        return CLAIMS.get(self.switch, ())
+
+    def table(self) -> Table:
+        """A row a run, the shortest first: seconds for its steps, and where they go."""
+        count = min(run.count for run in self.runs.values())
+        reference, rows = self.step_s(AS_IT_IS), []
+        for name in sorted(self.runs, key=self.step_s):
+            run, step = self.runs[name], self.step_s(name)
+            said = ", ".join(f"{field} {value}" for field, value in self.changes.get(name, {}).items())
+            rows.append(
+                [
+                    said or AS_IT_IS,
+                    seconds(count * step),
+                    f"× {step / reference:.2f}",
+                    percent(run.waiting_share),
+                    seconds(METRICS["wait_s"].read(run, None)),
+                    seconds(step - METRICS["wait_s"].read(run, None)),
+                    seconds(run.figures.get("prepare_s")),
+                    size(run.figures.get("peak_memory")),
+                ]
+            )
+        heading = ["one change", f"{number(count)} steps", "against as it is", "waiting share", "waiting", "the rest"]
+        heading += ["before the first step", "peak memory"]
+        caption = f"Once each, on top of: {self.recipe.label}. One run proves nothing; it says what to compare next."
+        smoke = any(run.smoke for run in self.runs.values())
+        return Table(heading, rows, f"{caption} {CUT}" if smoke else caption)
+
+    def __repr__(self):
+        return repr(self.table())
+
+    def _repr_html_(self):
+        return self.table()._repr_html_()
+
+
+def trials(recipe: Recipe, changes: dict[str, dict], progress: bool = True) -> Trials:
+    """Runs a recipe as it is, and once with each change that would change anything.
+
+    Workers are left out where all images lie on the device: they would have nothing to do.
+    """
+    left = {name: change for name, change in changes.items() if recipe.but(**change) != recipe}
+    if recipe.cache == "device":
+        left.pop("workers", None)
+    runs = {}
+    for name in tqdm([AS_IT_IS, *left], unit="run", file=sys.stdout, disable=not progress):
+        runs[name] = fit(recipe.but(**left.get(name, {})))
+    return Trials(recipe, left, runs)
+
+
+def before_and_after(first: Trials, second: Trials) -> Table:
+    """The changes that were tried in both: what each did to a step the first time, and the second."""
+    rows = []
+    for name in first.changes:
+        factors = [
+            f"× {each.step_s(name) / each.step_s(AS_IT_IS):.2f}" if name in each.changes else "no longer an option"
+            for each in (first, second)
+        ]
+        rows.append([name, *factors])
+    heading = ["the same change", f"on top of: {first.recipe.label}", f"on top of: {second.recipe.label}"]
+    return Table(heading, rows, "Time of a step against the recipe as it was, once each.")
+
+
+# What is kept
+
+
+@dataclass(frozen=True, repr=False)
+class Decision:
+    """The recipe to go on with, and the sentence that says why."""
+
+    recipe: Recipe
+    kept: bool
+    sentence: str
+
+    def __repr__(self):
+        return self.sentence
+
+
+def decide(comparison: Comparison, metric: str = "step_s") -> Decision:
+    """Keeps a comparison's change where a metric's verdict says that it pays, else goes back to the baseline.
+
+    It pays where a time or a size is lower, or accuracy higher by half a point at least.
+    """
+    row = comparison.row(metric)
+    change = ", ".join(f"{name} {after}" for name, (_, after) in comparison.changes.items()) or "no change"
+    _, _, effect, between = row.texts()
+    if comparison.too_few:
+        return Decision(comparison.baseline, False, f"{change}: not judged, {comparison.too_few}. It is left out.")
+    better, enough = (LOWER, True) if METRICS[metric].is_ratio else (HIGHER, row.effect >= MATERIAL_POINTS)
+    pays = row.verdict == better and enough
+    recipe = comparison.variant if pays else comparison.baseline
+    verdict = f"{row.verdict}, {row.why}" if row.why else f"{row.verdict} ({effect}, interval {between})"
+    return Decision(recipe, pays, f"{change}: {'kept' if pays else 'dropped'}. {row.title}: {verdict}.")
+
+
+def bottleneck(*comparisons: Comparison) -> Figure:
+    """Bars of a step's waiting and of its rest: the first baseline, then each comparison's variant. Medians of runs."""
+    named = {f"the newcomer's: {comparisons[0].baseline.label}": (comparisons[0], "baseline")} if comparisons else {}
+    for place, comparison in enumerate(comparisons, 1):
+        change = ", ".join(f"{name} {after}" for name, (_, after) in comparison.changes.items())
+        outcome = "kept" if decide(comparison).kept else "not kept"
+        named[f"{place}. {change}: {outcome}"] = (comparison, "variant")
+    with DRAWING:
+        figure = Figure(figsize=(9, 0.9 + 0.5 * len(named)), layout="constrained")
+        axes = figure.subplots()
+        for height, (comparison, arm) in enumerate(reversed(named.values())):
+            step, wait = (1000 * getattr(comparison.row(metric), arm) for metric in ("step_s", "wait_s"))
+            axes.barh(height, wait, 0.65, color=WAITING, label="waiting for data" if height == 0 else "")
+            axes.barh(height, step - wait, 0.65, wait, color=COMPUTING, label="the rest" if height == 0 else "")
+        axes.set_yticks(range(len(named)), list(named)[::-1], fontsize=9, parse_math=False)
+        axes.set_xlabel("milliseconds a step", fontsize=9)
+        figure.legend(loc="outside upper right", ncols=2, fontsize=9, frameon=False)
+        return figure
+
+
+# The race
+
+
+@dataclass(frozen=True, repr=False)
+class Race:
+    """Runs by name, on the way to a validation accuracy (0 to 1). It shows itself as a table."""
+
+    target: float
+    runs: dict[str, Run]
+
+    def time(self, name: str) -> float:
+        """Seconds to the target, preparation included; nan: not there."""
+        return METRICS["target_s"].read(self.runs[name], self.target)
+
+    def spent(self, name: str) -> float:
+        """Seconds of the whole run, preparation included."""
+        return METRICS["seconds"].read(self.runs[name], None)
+
+    def _time(self, name):
+        there = math.isfinite(self.time(name))
+        return seconds(self.time(name)) if there else f"not there after {seconds(self.spent(name))}"
+
+    def table(self) -> Table:
+        """A row a run: time to the target, and the accuracies."""
+        rows = [
+            [
+                name,
+                self._time(name),
+                f"{number(run.count)} in {seconds(self.spent(name))}",
+                percent(run.last("validation_accuracy")),
+                percent(run.figures.get("test_accuracy")),
+            ]
+            for name, run in self.runs.items()
+        ]
+        heading = ["", f"time to {self.target:.0%} on validation images", "steps", "validation accuracy at the end"]
+        caption = "One run each, preparation and evaluations included; the target is looked for after each epoch."
+        smoke = any(run.smoke for run in self.runs.values())
+        return Table([*heading, "test accuracy, read once"], rows, f"{caption} {CUT}" if smoke else caption)
+
+    def figure(self) -> Figure:
+        """Validation accuracy over the seconds, a line a run, and the target."""
+        with DRAWING:
+            figure = Figure(figsize=(8, 3), layout="constrained")
+            axes = figure.subplots()
+            for colour, (name, run) in zip((COMPUTING, WAITING), self.runs.items(), strict=False):
+                ends = run.epoch_column("t") + self.spent(name) - run.seconds
+                axes.plot(ends, run.epoch_column("validation_accuracy"), "o-", color=colour, label=name)
+                axes.axvline(self.spent(name), color=colour, linestyle=":", linewidth=1)
+            axes.axhline(self.target, color="0.4", linewidth=1)
+            axes.set_xlim(0, None)
+            axes.set_xlabel("seconds, preparation included; dotted: the run's end", fontsize=9)
+            axes.set_ylabel("validation accuracy", fontsize=9)
+            axes.grid(alpha=0.3)
+            figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+            return figure
+
+    def bill(self, price_per_hour: float, runs: int = 1000) -> Table:
+        """What so many such trainings cost, each run until it reached the target, at a price per hour.
+
+        A run that did not get there is billed for the time it had, marked "more than". Energy is the GPU's, of the
+        run as long as it was; "n/a" where it is not known.
+
+        Raises:
+            ValueError: the price is negative or not a number, or ``runs`` is not at least 1.
+        """
+        if not price_per_hour >= 0 or not math.isfinite(price_per_hour) or runs < 1:
+            raise ValueError(
+                f"price_per_hour={price_per_hour!r}, runs={runs!r}: give a price from 0 on, and at least 1 run."
+            )
+        rows = []
+        for name, run in self.runs.items():
+            there = math.isfinite(self.time(name))
+            hours = (self.time(name) if there else self.spent(name)) * runs / 3600
+            joules = run.figures.get("energy_j", math.nan)
+            more = "" if there else "more than "
+            energy = f"{more}{joules * runs / 3.6e6:,.3f} kWh" if math.isfinite(joules) else NOT_AVAILABLE
+            rows.append([name, f"{more}{hours:,.2f}", f"{more}{hours * price_per_hour:,.2f}", energy])
+        heading = ["", f"hours for {runs:,} trainings", f"price, at {price_per_hour:g} an hour", "energy of the GPU"]
+        return Table(heading, rows, CUT if any(run.smoke for run in self.runs.values()) else "")
+
+
+def race(panel, newcomer: Recipe, last: Recipe, *, target: float = 0.9, times: float = 3) -> Race:
+    """Runs ``last``, then ``newcomer``, on one panel; the second is stopped after ``times`` as long as the first took.
+
+    What makes a training fail is raised, as by ``panel.run``.
+    """
+    winner = panel.run(**last.to_dict())
+    limit = threading.Timer(times * METRICS["seconds"].read(winner, None), panel.stop)
+    limit.daemon = True
+    limit.start()
+    try:
+        slower = panel.run(**newcomer.to_dict())
+    finally:
+        limit.cancel()
+    if slower.status == "stopped":
+        slower.reason = f"after {times:g} times the seconds of the last recipe's run"
+    return Race(target, {"the last recipe": winner, "the newcomer's": slower})
+
+
+# The article's table
+
+
+class Summary(Table):
+    """A table whose first column links to the lessons."""
+
+    def __init__(self, heading, rows, caption, links: list[str]):
+        super().__init__(heading, rows, caption)
+        self.links = links
+
+    def _repr_html_(self):
+        def row(cells, tag):
+            return "<tr>" + "".join(f"<{tag} style='text-align:left'>{cell}</{tag}>" for cell in cells) + "</tr>"
+
+        head = row(map(html.escape, self.heading), "th")
+        body = "".join(
+            row([f"<a href='{link}.ipynb'>{html.escape(cells[0])}</a>", *map(html.escape, cells[1:])], "td")
+            for link, cells in zip(self.links, self.rows, strict=True)
+        )
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{html.escape(self.caption)}</p>"
+
+
+def summary(kept: Kept, *here: Comparison) -> Summary:
+    """The article's claims, a row each, beside what this machine measured.
+
+    A lesson's own comparison counts first, then those of ``here`` that are about the technique. One that was made on
+    another machine is not shown as measured here; the caption says so.
+    """
+    machine = hardware.machine().to_dict()
+    lessons, notes = {}, list(kept.notes)
+    for technique, comparison in kept.comparisons.items():
+        if all(comparison.machine.get(name) == machine[name] for name in ("name", "device", "cores")):
+            lessons[technique] = comparison
+        else:
+            other = comparison.machine.get("name") or "an unknown machine"
+            notes.append(f"{technique}: its lesson was measured on another machine ({other}).")
+    rows, links = [], []
+    for technique, claims in CLAIMS.items():
+        found = [("its lesson", lessons[technique])] if technique in lessons else []
+        found += [("this notebook", comparison) for comparison in here if technique in comparison.changes]
+        for claim in claims:
+            rows.append([technique, claim.sentence, f"{_title(claim)}: {claim.direction}", *_measured(claim, found)])
+            links.append(LESSONS[technique])
+    heading = ["technique", "claimed", "that is", "measured here", "outcome", "in"]
+    if any(comparison.smoke for comparison in here):
+        notes.append(CUT)
+    return Summary(heading, rows, " ".join(["Medians over pairs, 95 % intervals.", *notes]), links)
+
+
+def _title(claim):
+    return METRICS[claim.metric].title
+
+
+def _measured(claim, found):
+    """(effect with its interval, outcome, where) of the first comparison that can tell, else of the first."""
+    judged = [(where, comparison, comparison.judge(claim)) for where, comparison in found]
+    judged.sort(key=lambda each: each[2].outcome == CANNOT_TELL)
+    if not judged:
+        return [NOT_YET, "", ""]
+    where, comparison, judgement = judged[0]
+    row = comparison.row(claim.metric)
+    _, _, effect, between = row.texts()
+    said = f"{effect} ({between})" if math.isfinite(row.low) else f"{row.verdict}: {row.why}"
+    return [said, judgement.outcome, where]
