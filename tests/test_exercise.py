@@ -852,7 +852,9 @@ def test_speedup_is_right():
         (lambda w, k: (1 - w) * k, "leaves the waiting out. Add up"),
         (lambda w, k: k / (1 - w), "it is still there, and just as long"),
         (lambda w, k: 1 / (w + (1 - w) * k), "multiplies the computing time"),
-        X(lambda w, k: "fast", "without quotation marks"),
+        (lambda w, k: 1 / (1 - w), "makes the waiting vanish"),
+        (lambda w, k: 1 / w, r"Look at `<lambda>\(0.5, 2\)`: it gave 2.0, and 1.33333"),
+        (lambda w, k: "fast", "without quotation marks"),
     ],
 )
 def test_speedup_is_wrong(wrong, words):
