@@ -846,8 +846,8 @@ def test_speedup_is_right():
     [
         (lambda w, k: w + (1 - w) / k, "The speed-up is its inverse"),
         (lambda w, k: k, "The waiting stays"),
-        (lambda w, k: 1 / (w / k + 1 - w), r"This makes the \*waiting\* shorter: the switch"),
-        (lambda w, k: w / k + 1 - w, r"\*waiting\* shorter, and gives the new time"),
+        (lambda w, k: 1 / (w / k + 1 - w), "This makes the waiting shorter: the switch"),
+        (lambda w, k: w / k + 1 - w, "waiting shorter, and gives the new time"),
         (lambda w, k: w + (1 - w) * k, "averages the speeds"),
         (lambda w, k: (1 - w) * k, "leaves the waiting out. Add up"),
         (lambda w, k: k / (1 - w), "it is still there, and just as long"),

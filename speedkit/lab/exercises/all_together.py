@@ -42,7 +42,7 @@ in_the_end = figure(
         2.5: "That is after the first of the two changes.",
         2: "That is what the second change gives on top of the first.",
         4.5: "Factors of changes that come one after the other are multiplied, not added.",
-        3.125: "That takes the second factor from the *first* step, where computing was less than half: by then, the "
+        3.125: "That takes the second factor from the first step, where computing was less than half: by then, the "
         "bottleneck has moved.",
         1.25: "That is the number format alone, without the cache.",
         0.2: "That is the step's time as a share of what it was: the other way round.",
@@ -71,16 +71,16 @@ def _judge_speedup(answer):
             (lambda w, k: k, "This is what the computing gains. The waiting stays as long as it was."),
             (
                 lambda w, k: 1 / (w / k + 1 - w),
-                "This makes the *waiting* shorter: the switch makes computing faster, which is the other part.",
+                "This makes the waiting shorter: the switch makes computing faster, which is the other part.",
             ),
             (
                 lambda w, k: w / k + 1 - w,
-                "This makes the *waiting* shorter, and gives the new time: it is computing that gets faster, and its "
+                "This makes the waiting shorter, and gives the new time: it is computing that gets faster, and its "
                 "inverse that is asked for.",
             ),
             (
                 lambda w, k: w + (1 - w) * k,
-                "This averages the speeds of the parts. Add up their *times*, then take the inverse.",
+                "This averages the speeds of the parts. Add up their times, then take the inverse.",
             ),
             (
                 lambda w, k: (1 - w) * k,
@@ -107,7 +107,7 @@ def _judge_speedup(answer):
 
 speedup = Exercise(
     "Write `speedup(waiting, times)`: how many times faster is a whole step, if the share `waiting` of it (0 to 1) is "
-    "waiting, the rest is computing, and a switch makes *computing* `times` times faster?",
+    "waiting, the rest is computing, and a switch makes computing `times` times faster?",
     _judge_speedup,
     (
         "Let the old step take 1. How long is each of its parts afterwards?",

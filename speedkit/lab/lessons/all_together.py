@@ -128,10 +128,10 @@ class Trials:
         reference, rows = self.step_s(AS_IT_IS), []
         for name in sorted(self.runs, key=self.step_s):
             run, step = self.runs[name], self.step_s(name)
-            said = ", ".join(f"{field} {value}" for field, value in self.changes.get(name, {}).items())
+            changed = self.changes.get(name, {})
             rows.append(
                 [
-                    said or AS_IT_IS,
+                    " ".join(map(str, *changed.items())) if len(changed) == 1 else name,
                     seconds(count * step),
                     f"× {step / reference:.2f}",
                     percent(run.waiting_share),
@@ -281,7 +281,8 @@ class Race:
                 ends = run.epoch_column("t") + self.spent(name) - run.seconds
                 axes.plot(ends, run.epoch_column("validation_accuracy"), "o-", color=colour, label=name)
                 axes.axvline(self.spent(name), color=colour, linestyle=":", linewidth=1)
-            axes.axhline(self.target, color="0.4", linewidth=1)
+            axes.axhline(self.target, color="0.4", linewidth=1, label="where the race ends")
+            axes.yaxis.set_major_formatter(lambda share, _: f"{share:.1%}")
             axes.set_xlim(0, None)
             axes.set_xlabel("seconds, preparation included; dotted: the run's end", fontsize=9)
             axes.set_ylabel("validation accuracy", fontsize=9)
@@ -292,8 +293,8 @@ class Race:
     def bill(self, price_per_hour: float, runs: int = 1000) -> Table:
         """What so many such trainings cost, each run until it reached the target, at a price per hour.
 
-        A run that did not get there is billed for the time it had, marked "more than". Energy is the GPU's, of the
-        run as long as it was; "n/a" where it is not known.
+        A run that did not get there is billed for the time it had, marked "more than"; if it is the last recipe's,
+        nothing is said to be saved. Energy is the GPU's, of the run as long as it was; "n/a" where it is not known.
 
         Raises:
             ValueError: the price is negative or not a number, or ``runs`` is not at least 1.
@@ -302,16 +303,28 @@ class Race:
             raise ValueError(
                 f"price_per_hour={price_per_hour!r}, runs={runs!r}: give a price from 0 on, and at least 1 run."
             )
-        rows = []
+        spent = {}
         for name, run in self.runs.items():
             there = math.isfinite(self.time(name))
             hours = (self.time(name) if there else self.spent(name)) * runs / 3600
-            joules = run.figures.get("energy_j", math.nan)
-            more = "" if there else "more than "
-            energy = f"{more}{joules * runs / 3.6e6:,.3f} kWh" if math.isfinite(joules) else NOT_AVAILABLE
-            rows.append([name, f"{more}{hours:,.2f}", f"{more}{hours * price_per_hour:,.2f}", energy])
-        heading = ["", f"hours for {runs:,} trainings", f"price, at {price_per_hour:g} an hour", "energy of the GPU"]
+            kwh = run.figures.get("energy_j", math.nan) * runs / 3.6e6
+            spent[name] = there, (hours, hours * price_per_hour, kwh)
+        rows = [[name, *_amounts(*values)] for name, values in spent.items()]
+        (last_there, last), (there, newcomer) = spent.values()
+        saved = tuple(b - a if last_there else math.nan for a, b in zip(last, newcomer, strict=True))
+        rows.append(["saved", *_amounts(there, saved)])
+        heading = [
+            "",
+            f"hours for {runs:,} trainings",
+            f"price, at {price_per_hour:g} an hour",
+            "energy of the GPU, kWh",
+        ]
         return Table(heading, rows, CUT if any(run.smoke for run in self.runs.values()) else "")
+
+
+def _amounts(exact, values):
+    more = "" if exact else "more than "
+    return [f"{more}{value:,.2f}" if math.isfinite(value) else NOT_AVAILABLE for value in values]
 
 
 def race(panel, newcomer: Recipe, last: Recipe, *, target: float = 0.9, times: float = 3) -> Race:
@@ -373,26 +386,22 @@ def summary(kept: Kept, *here: Comparison) -> Summary:
         found = [("its lesson", lessons[technique])] if technique in lessons else []
         found += [("this notebook", comparison) for comparison in here if technique in comparison.changes]
         for claim in claims:
-            rows.append([technique, claim.sentence, f"{_title(claim)}: {claim.direction}", *_measured(claim, found)])
+            rows.append([technique, claim.sentence, *_measured(claim, found)])
             links.append(LESSONS[technique])
-    heading = ["technique", "claimed", "that is", "measured here", "outcome", "in"]
+    heading = ["technique", "claimed", "that is", "measured here", "outcome", "measured in"]
     if any(comparison.smoke for comparison in here):
         notes.append(CUT)
     return Summary(heading, rows, " ".join(["Medians over pairs, 95 % intervals.", *notes]), links)
 
 
-def _title(claim):
-    return METRICS[claim.metric].title
-
-
 def _measured(claim, found):
-    """(effect with its interval, outcome, where) of the first comparison that can tell, else of the first."""
+    """(metric, effect with its interval, outcome, where) of the first comparison that can tell, else of the first."""
     judged = [(where, comparison, comparison.judge(claim)) for where, comparison in found]
     judged.sort(key=lambda each: each[2].outcome == CANNOT_TELL)
     if not judged:
-        return [NOT_YET, "", ""]
+        return [f"{METRICS[claim.metric].title}: {claim.direction}", NOT_YET, "", ""]
     where, comparison, judgement = judged[0]
     row = comparison.row(claim.metric)
     _, _, effect, between = row.texts()
     said = f"{effect} ({between})" if math.isfinite(row.low) else f"{row.verdict}: {row.why}"
-    return [said, judgement.outcome, where]
+    return [f"{row.title}: {claim.direction}", said, judgement.outcome, where]

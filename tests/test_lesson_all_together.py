@@ -1,0 +1,356 @@
+"""The last lesson: ceilings by Amdahl's law, only what pays is kept, and a table that says where figures are from."""
+
+import math
+import re
+
+import pytest
+
+import speedkit as sk
+from speedkit import hardware
+from speedkit.compare import CLAIMS, METRICS, Comparison, Measured
+from speedkit.lab import kept as shelf
+from speedkit.lab.kept import Kept, keep, kept
+from speedkit.lab.lessons import all_together as lesson
+from speedkit.lab.picture import show
+from speedkit.recipe import Recipe
+from speedkit.run import Run
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPEEDKIT_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def run_of(recipe=None, wait_s=0.03, compute_s=0.01, steps=4, **figures):
+    """A run whose steps, but the first, take so long each."""
+    run = Run(recipe or Recipe())
+    for i in range(steps):
+        slow = 10 if i == 0 else 1
+        run.step(wait_s=slow * wait_s, compute_s=slow * compute_s, step_s=slow * (wait_s + compute_s), t=i)
+    run.figures |= figures
+    return run
+
+
+def compared(baseline, variant, *, pairs=5, claims=(), scatter=0.0, machine=None, **effects):
+    """A comparison in which the variant has ``effects`` (metric -> factor, or points) in every pair, give or take."""
+    comparison = Comparison(baseline, variant, pairs=pairs, claims=claims, status="finished")
+    comparison.machine = machine or hardware.machine("cpu").to_dict()
+    for pair in range(pairs):
+        before = {name: 0.5 if metric.unit == "share" else 8.0 for name, metric in METRICS.items()}
+        after = dict(before)
+        for name, effect in effects.items():
+            wobble = scatter * (-1) ** pair
+            after[name] = before[name] * (effect + wobble) if METRICS[name].is_ratio else before[name] + effect / 100
+        comparison.measured += [Measured(pair, "baseline", pair, before), Measured(pair, "variant", pair, after)]
+    return comparison
+
+
+def cell(table, row, heading):
+    return table.rows[row][table.heading.index(heading)]
+
+
+# Ceilings
+
+
+@pytest.mark.parametrize(
+    ("waiting", "factors", "times"),
+    [
+        (0.5, (1, 1), 1),
+        (0.75, (math.inf, 1), 4),
+        (0.75, (1, math.inf), 4 / 3),
+        (0.75, (1, 2), 1 / 0.875),
+        (0.0, (1, math.inf), math.inf),
+    ],
+)
+def test_the_speedup_is_amdahls(waiting, factors, times):
+    assert lesson.speedup(waiting, *factors) == pytest.approx(times)
+
+
+def test_the_ceilings_of_a_run_that_waits_for_three_quarters_of_a_step():
+    table = lesson.ceilings(run_of())
+    assert [row[1:] for row in table.rows] == [
+        ["40 ms", "× 1.00"],
+        ["25 ms", "× 1.60"],
+        ["10 ms", "× 4.00"],
+        ["35 ms", "× 1.14"],
+        ["30 ms", "× 1.33"],
+    ]
+    assert "75.0% of a step is waiting" in table.caption
+
+
+def test_without_waiting_no_ceiling_is_made_up_for_computing():
+    table = lesson.ceilings(run_of(wait_s=0.0))
+    assert cell(table, 2, "times faster") == "× 1.00"
+    assert cell(table, 4, "times faster") == "n/a"
+
+
+# Trials
+
+
+def tried(recipe=None, **runs):
+    recipe = recipe or Recipe()
+    changes = {"cache": {"cache": "device"}, "channels_last": {"channels_last": True}, "workers": {"workers": 1}}
+    changes = {name: changes[name] for name in runs}
+    return lesson.Trials(recipe, changes, {lesson.AS_IT_IS: run_of(), **runs})
+
+
+def test_trials_are_sorted_by_the_time_of_their_steps_and_the_best_is_on_top():
+    found = tried(channels_last=run_of(compute_s=0.006), cache=run_of(wait_s=0.0), workers=run_of(wait_s=0.05))
+    table = found.table()
+    assert [row[0] for row in table.rows] == ["cache device", "channels_last True", "as it is", "workers 1"]
+    assert [row[2] for row in table.rows] == ["× 0.25", "× 0.90", "× 1.00", "× 1.50"]
+    assert cell(table, 0, "waiting share") == "0.0%"
+    assert cell(table, 0, "4 steps") == "40 ms"
+    assert found.switch == "cache"
+    assert found.best == Recipe(cache="device")
+    assert found.claims == CLAIMS["cache"]
+    assert "Once each" in table.caption
+    assert tried(channels_last=run_of()).claims == ()
+
+
+def test_as_it_is_is_no_option_even_where_it_is_fastest():
+    assert tried(workers=run_of(wait_s=0.05)).switch == "workers"
+    with pytest.raises(ValueError, match="no option left"):
+        _ = tried().best
+
+
+def test_real_trials_leave_out_what_would_change_nothing(quick, no_children):
+    options = lesson.options(quick)
+    assert list(options) == ["cache", "workers", "precision", "channels_last"]
+    found = lesson.trials(quick.but(cache="device", channels_last=True), options, progress=False)
+    assert list(found.runs) == ["as it is", "precision"]
+    assert [run.count for run in found.runs.values()] == [8, 8]
+    assert found.runs["precision"].recipe.precision == options["precision"]["precision"]
+    assert "on top of: device cache" in repr(found)
+
+
+def test_the_same_change_before_and_after():
+    first = tried(cache=run_of(wait_s=0.0), channels_last=run_of(compute_s=0.006))
+    second = lesson.Trials(
+        first.best,
+        {"channels_last": {"channels_last": True}},
+        {lesson.AS_IT_IS: run_of(wait_s=0.0), "channels_last": run_of(wait_s=0.0, compute_s=0.005)},
+    )
+    table = lesson.before_and_after(first, second)
+    assert table.rows == [["cache", "× 0.25", "no longer an option"], ["channels_last", "× 0.90", "× 0.50"]]
+    assert table.heading[1:] == ["on top of: baseline", "on top of: device cache"]
+
+
+# Decisions
+
+
+@pytest.mark.parametrize(
+    ("metric", "effects", "kept", "words"),
+    [
+        ("step_s", {"step_s": 0.5}, True, r"cache device: kept\..*lower \(× 0.500"),
+        ("step_s", {"step_s": 1.5}, False, r"dropped\..*higher"),
+        ("step_s", {"step_s": 1.0, "scatter": 0.3}, False, r"dropped\..*no difference detected"),
+        ("step_s", {"step_s": math.nan}, False, r"dropped\..*n/a"),
+        ("validation_accuracy", {"validation_accuracy": 2.0}, True, r"kept.*\+2.00 points"),
+        ("validation_accuracy", {"validation_accuracy": 0.3}, False, r"dropped.*higher \(\+0.30"),
+        ("validation_accuracy", {"validation_accuracy": -2.0}, False, "dropped.*lower"),
+    ],
+)
+def test_only_what_pays_is_kept(metric, effects, kept, words):
+    base = Recipe()
+    comparison = compared(base, base.but(cache="device"), **effects)
+    decision = lesson.decide(comparison, metric)
+    assert decision.kept is kept
+    assert decision.recipe == (comparison.variant if kept else base)
+    assert len(repr(decision).splitlines()) == 1
+    assert re.search(words, repr(decision))
+
+
+def test_too_few_pairs_decide_nothing():
+    base = Recipe()
+    decision = lesson.decide(compared(base, base.but(cache="device"), pairs=4, step_s=0.1))
+    assert decision.recipe == base
+    assert "not judged, 4 of the 5 pairs" in repr(decision)
+
+
+def test_the_figure_shows_waiting_and_the_rest_of_every_stage():
+    base = Recipe()
+    one = compared(base, base.but(cache="device"), step_s=0.5, wait_s=0.125)
+    two = compared(one.variant, one.variant.but(precision="bf16"), step_s=1.5, wait_s=1.0)
+    axes = lesson.bottleneck(one, two).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "2. precision bf16: not kept",
+        "1. cache device: kept",
+        "the newcomer's: baseline",
+    ]
+    widths = [round(bar.get_width()) for bar in axes.patches]
+    assert widths == [8000, 4000, 1000, 3000, 8000, 0]  # milliseconds: waiting, then the rest, from below
+    assert show(lesson.bottleneck(one, two)).png.startswith(b"\x89PNG")
+
+
+# The race
+
+
+def racer(accuracies, seconds, test=None, **figures):
+    run = run_of(**figures)
+    for i, accuracy in enumerate(accuracies, 1):
+        run.epoch(t=seconds * i / len(accuracies), validation_accuracy=accuracy)
+    run.figures["prepare_s"] = 1.0
+    if test:
+        run.figures["test_accuracy"] = test
+    return run
+
+
+def test_the_time_to_the_target_counts_the_preparation_and_says_who_is_not_there():
+    race = lesson.Race(0.9, {"the last recipe": racer([0.91], 8, test=0.9), "the newcomer's": racer([0.8, 0.89], 30)})
+    assert race.time("the last recipe") == 9
+    assert [row[1] for row in race.table().rows] == ["9 s", "not there after 31 s"]
+    assert [row[-1] for row in race.table().rows] == ["90.0%", "n/a"]
+    ends = [line.get_xdata().tolist() for line in race.figure().axes[0].lines if line.get_marker() == "o"]
+    assert ends == [[9], [16, 31]]
+
+
+def test_the_bill_says_more_than_where_a_run_was_stopped():
+    race = lesson.Race(0.9, {"last": racer([0.91], 8), "newcomer": racer([0.8], 35)})
+    bill = race.bill(price_per_hour=2, runs=3600)
+    assert [row[1:3] for row in bill.rows] == [
+        ["9.00", "18.00"],
+        ["more than 36.00", "more than 72.00"],
+        ["more than 27.00", "more than 54.00"],
+    ]
+    assert [row[3] for row in bill.rows] == ["n/a"] * 3
+
+
+def test_the_bill_takes_energy_from_the_gpus_meter():
+    race = lesson.Race(0.9, {"last": racer([0.91], 8, energy_j=1000), "newcomer": racer([0.95], 35, energy_j=4600)})
+    assert [row[3] for row in race.bill(1, runs=3600).rows] == ["1.00", "4.60", "3.60"]
+
+
+def test_nothing_is_saved_by_a_recipe_that_does_not_arrive():
+    race = lesson.Race(0.9, {"last": racer([0.8], 8), "newcomer": racer([0.8], 35)})
+    assert race.bill(1, runs=3600).rows[2] == ["saved", "n/a", "n/a", "n/a"]
+
+
+@pytest.mark.parametrize(("price", "runs"), [(-1, 10), (math.nan, 10), (1, 0)])
+def test_a_bill_needs_a_price_and_a_number_of_runs(price, runs):
+    race = lesson.Race(0.9, {"last": racer([0.91], 8), "newcomer": racer([0.8], 35)})
+    with pytest.raises(ValueError, match="give a price from 0 on"):
+        race.bill(price, runs)
+
+
+def test_a_race_is_run_on_a_panel_and_ends_the_newcomer(quick):
+    """With no time left at all the newcomer is stopped long before its epochs are over."""
+    panel = sk.Panel(quick)
+    slow, last = quick.but(epochs=10_000, optimizer="adam"), quick.but(cache="device", test_at_end=True)
+    race = lesson.race(panel, slow, last, target=0.9, times=1e-6)
+    winner, newcomer = race.runs.values()
+    assert (winner.status, newcomer.status) == ("finished", "stopped")
+    assert newcomer.recipe == slow
+    assert 1 <= newcomer.count < 40_000
+    assert "times the seconds" in newcomer.reason
+    assert 0 <= winner.figures["test_accuracy"] <= 1
+    assert "test_accuracy" not in newcomer.figures
+    assert panel.runs == [winner, newcomer]
+
+
+def test_a_newcomer_that_is_done_in_time_is_not_stopped(quick):
+    race = lesson.race(sk.Panel(quick), quick, quick.but(cache="device"), target=0.001, times=1000)
+    assert [run.status for run in race.runs.values()] == ["finished", "finished"]
+    assert all(math.isfinite(race.time(name)) for name in race.runs)
+
+
+# What lessons keep
+
+
+def cache_comparison(**options):
+    base = Recipe(device="cpu")
+    return compared(base, base.but(cache="ram"), claims=CLAIMS["cache"], **options)
+
+
+def test_a_kept_comparison_comes_back_and_the_newest_counts(own_folder):
+    assert kept() == Kept({}, [])
+    first = cache_comparison(seconds=0.5)
+    assert keep(first) is first
+    second = sk.keep(cache_comparison(seconds=0.25))
+    assert kept() == Kept({"cache": second}, [])
+    assert [path.name for path in (own_folder / "comparisons").iterdir()] == ["cache.json"]
+
+
+def test_what_carries_no_verdict_is_not_kept(own_folder):
+    few = cache_comparison(pairs=4)
+    cut = cache_comparison()
+    cut.smoke = True
+    assert keep(few) is few
+    assert keep(cut) is cut
+    assert not own_folder.exists()
+
+
+def test_a_comparison_without_a_claim_is_about_nothing():
+    with pytest.raises(ValueError, match="under the technique of its first claim"):
+        keep(compared(Recipe(), Recipe(cache="ram")))
+
+
+def test_where_nothing_can_be_written_the_comparison_says_so(own_folder):
+    own_folder.write_text("a file where the folder should be")
+    assert "could not be kept" in keep(cache_comparison()).notes[-1]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"format": 1, "kind": "prediction"}'])
+def test_a_damaged_file_is_told_and_does_not_stop_the_others(content):
+    sound = keep(cache_comparison())
+    path = shelf.path("precision")
+    path.write_text(content)
+    found = kept()
+    assert found.comparisons == {"cache": sound}
+    assert len(found.notes) == 1
+    assert "precision" in found.notes[0]
+    assert "cannot be read" in lesson.summary(found).caption
+
+
+# The article's table
+
+
+def rows_of(table, technique):
+    return [row for row in table.rows if row[0] == technique]
+
+
+def test_the_table_holds_every_claim_and_says_what_was_not_measured():
+    table = lesson.summary(Kept({}, []))
+    assert len(table.rows) == sum(map(len, CLAIMS.values()))
+    assert {row[3] for row in table.rows} == {"not measured here yet"}
+    page = table._repr_html_()
+    for technique, name in lesson.LESSONS.items():
+        assert f"<a href='{name}.ipynb'>{technique}</a>" in page
+    assert set(lesson.LESSONS) == set(CLAIMS)
+
+
+def test_a_lessons_comparison_counts_before_one_of_this_notebook():
+    of_lesson, of_here = cache_comparison(seconds=0.5, reads=0.1), cache_comparison(seconds=2.0, reads=0.1)
+    table = lesson.summary(Kept({"cache": of_lesson}, []), of_here)
+    assert [row[3:] for row in rows_of(table, "cache")][1] == [
+        "× 0.500 (× 0.500 to × 0.500)",
+        "held here",
+        "its lesson",
+    ]
+    table = lesson.summary(Kept({}, []), of_here)
+    assert rows_of(table, "cache")[1][3:] == ["× 2.000 (× 2.000 to × 2.000)", "the opposite", "this notebook"]
+
+
+def test_a_comparison_that_can_tell_counts_before_one_that_cannot():
+    base = Recipe(device="cpu")
+    variant = base.but(batchnorm=True)
+    vague = compared(base, variant, claims=CLAIMS["batchnorm"], target_s=math.nan)
+    clear = compared(base, variant, claims=CLAIMS["batchnorm"], target_s=0.5)
+    row = rows_of(lesson.summary(Kept({"batchnorm": vague}, []), clear), "batchnorm")[1]
+    assert row[4:] == ["held here", "this notebook"]
+    row = rows_of(lesson.summary(Kept({"batchnorm": vague}, [])), "batchnorm")[1]
+    assert row[4:] == ["cannot tell", "its lesson"]
+
+
+def test_another_machines_comparison_is_not_shown_as_measured_here():
+    other = hardware.machine("cpu").to_dict() | {"name": "<b>Deep Thought</b>"}
+    table = lesson.summary(Kept({"cache": cache_comparison(machine=other)}, []))
+    assert rows_of(table, "cache")[0][3] == "not measured here yet"
+    assert "another machine" in table.caption
+    assert "&lt;b&gt;Deep Thought" in table._repr_html_()
+
+
+def test_a_comparison_says_nothing_about_a_technique_that_it_does_not_change():
+    table = lesson.summary(Kept({}, []), cache_comparison(step_s=0.1))
+    assert {row[3] for row in rows_of(table, "workers")} == {"not measured here yet"}
