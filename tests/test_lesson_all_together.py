@@ -125,6 +125,20 @@ def test_real_trials_leave_out_what_would_change_nothing(quick, no_children):
     assert "on top of: device cache" in repr(found)
 
 
+def test_of_several_turns_the_shortest_step_is_kept_and_their_order_is_turned(quick, monkeypatch):
+    made, lengths = [], iter([0.02, 0.03, 0.01, 0.04])
+
+    def fit(recipe):
+        made.append(recipe.channels_last)
+        return run_of(recipe, wait_s=0.0, compute_s=next(lengths))
+
+    monkeypatch.setattr(lesson, "fit", fit)
+    found = lesson.trials(quick, {"channels_last": {"channels_last": True}}, turns=2, progress=False)
+    assert made == [False, True, True, False]
+    assert (found.step_s("as it is"), found.step_s("channels_last")) == (0.02, 0.01)
+    assert "The better of 2 turns each" in repr(found)
+
+
 def test_the_same_change_before_and_after():
     first = tried(cache=run_of(wait_s=0.0), channels_last=run_of(compute_s=0.006))
     second = lesson.Trials(

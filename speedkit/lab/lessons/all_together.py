@@ -28,7 +28,7 @@ from speedkit.compare import (
 from speedkit.lab.chart import COMPUTING, DRAWING, WAITING
 from speedkit.lab.kept import Kept
 from speedkit.lab.tables import Table
-from speedkit.recipe import Recipe
+from speedkit.recipe import Recipe, smoke
 from speedkit.run import Run, number, percent, seconds, size
 from speedkit.train import fit
 
@@ -59,7 +59,7 @@ def speedup(waiting: float, wait_factor: float, compute_factor: float) -> float:
 
 def ceilings(run: Run) -> Table:
     """What could be won at best on a run's step: rows of changes, with seconds a step and the factor."""
-    step, waiting = METRICS["step_s"].read(run, None), run.waiting_share
+    step, waiting = _step_s(run), run.waiting_share
     best = {
         "as it is": (1, 1),
         "waiting takes half as long": (2, 1),
@@ -91,15 +91,16 @@ def options(recipe: Recipe) -> dict[str, dict]:
 
 @dataclass(repr=False)
 class Trials:
-    """One run for each option on top of a recipe, and one of the recipe as it is. It shows itself as a sorted table."""
+    """A run for each option on top of a recipe, and one of the recipe as it is. It shows itself as a sorted table."""
 
     recipe: Recipe
     changes: dict[str, dict]
     runs: dict[str, Run]
+    turns: int = 1
 
     def step_s(self, name: str) -> float:
         """Mean seconds of a step, the first one left out."""
-        return METRICS["step_s"].read(self.runs[name], None)
+        return _step_s(self.runs[name])
 
     @property
     def switch(self) -> str:
@@ -143,7 +144,8 @@ class Trials:
             )
         heading = ["one change", f"{number(count)} steps", "against as it is", "waiting share", "waiting", "the rest"]
         heading += ["before the first step", "peak memory"]
-        caption = f"Once each, on top of: {self.recipe.label}. One run proves nothing; it says what to compare next."
+        times = "Once each" if self.turns == 1 else f"The better of {self.turns} turns each"
+        caption = f"{times}, on top of: {self.recipe.label}. That proves nothing; it says what to compare next."
         smoke = any(run.smoke for run in self.runs.values())
         return Table(heading, rows, f"{caption} {CUT}" if smoke else caption)
 
@@ -154,18 +156,27 @@ class Trials:
         return self.table()._repr_html_()
 
 
-def trials(recipe: Recipe, changes: dict[str, dict], progress: bool = True) -> Trials:
-    """Runs a recipe as it is, and once with each change that would change anything.
+def trials(recipe: Recipe, changes: dict[str, dict], turns: int = 1, progress: bool = True) -> Trials:
+    """Runs a recipe as it is, and with each change that would change anything, so many times in turn.
 
-    Workers are left out where all images lie on the device: they would have nothing to do.
+    Of the runs with one change, the one with the shortest step is kept. Workers are left out where all images lie on
+    the device: they would have nothing to do.
     """
     left = {name: change for name, change in changes.items() if recipe.but(**change) != recipe}
     if recipe.cache == "device":
         left.pop("workers", None)
-    runs = {}
-    for name in tqdm([AS_IT_IS, *left], unit="run", file=sys.stdout, disable=not progress):
-        runs[name] = fit(recipe.but(**left.get(name, {})))
-    return Trials(recipe, left, runs)
+    found = Trials(recipe, left, {}, 1 if smoke() else turns)
+    names = [AS_IT_IS, *left]
+    order = [name for turn in range(found.turns) for name in names[:: -1 if turn % 2 else 1]]
+    for name in tqdm(order, unit="run", file=sys.stdout, disable=not progress):
+        before, run = found.runs.get(name), fit(recipe.but(**left.get(name, {})))
+        if before is None or _step_s(run) < _step_s(before):
+            found.runs[name] = run
+    return found
+
+
+def _step_s(run):
+    return METRICS["step_s"].read(run, None)
 
 
 def before_and_after(first: Trials, second: Trials) -> Table:
@@ -178,7 +189,7 @@ def before_and_after(first: Trials, second: Trials) -> Table:
         ]
         rows.append([name, *factors])
     heading = ["the same change", f"on top of: {first.recipe.label}", f"on top of: {second.recipe.label}"]
-    return Table(heading, rows, "Time of a step against the recipe as it was, once each.")
+    return Table(heading, rows, "Time of a step against the recipe as it was; a few runs each, not compared in pairs.")
 
 
 # What is kept
