@@ -105,7 +105,7 @@ def test_trials_are_sorted_by_the_time_of_their_steps_and_the_best_is_on_top():
     assert found.switch == "cache"
     assert found.best == Recipe(cache="device")
     assert found.claims == CLAIMS["cache"]
-    assert "Once each" in table.caption
+    assert "One run each" in table.caption
     assert tried(channels_last=run_of()).claims == ()
 
 

@@ -144,8 +144,8 @@ class Trials:
             )
         heading = ["one change", f"{number(count)} steps", "against as it is", "waiting share", "waiting", "the rest"]
         heading += ["before the first step", "peak memory"]
-        times = "Once each" if self.turns == 1 else f"The better of {self.turns} turns each"
-        caption = f"{times}, on top of: {self.recipe.label}. That proves nothing; it says what to compare next."
+        times = "One run each" if self.turns == 1 else f"The better of {self.turns} turns each"
+        caption = f"{times}, on top of: {self.recipe.label}. Not compared in pairs: a hint of what to compare next."
         smoke = any(run.smoke for run in self.runs.values())
         return Table(heading, rows, f"{caption} {CUT}" if smoke else caption)
 
