@@ -335,7 +335,8 @@ def _control(f, recipe, cores):
     layout, style = {"width": "auto"}, {"description_width": "initial"}
     common = {"description": title, "layout": layout, "style": style, "tooltip": rule["help"]}
     if options is None:
-        control = widgets.Text(**common)
+        # Sent when it is left: letters on their way, one by one, would be overtaken by a click on Run.
+        control = widgets.Text(continuous_update=False, **common)
     else:
         control = widgets.Dropdown(options=[(_label(f.name, option), option) for option in options], **common)
     control.field = f.name

@@ -315,6 +315,7 @@ class Form:
         self.prediction, self.metric = prediction, metric
         self.direction = widgets.ToggleButtons(options=DIRECTIONS, value=None, style={"button_width": "80px"})
         common = {"style": {"description_width": "initial"}, "layout": {"width": "340px"}, "disabled": True}
+        common["continuous_update"] = False  # values on their way would be overtaken by a click on Commit
         if METRICS[metric].is_ratio:
             # From 1.07 to 1,024 times; ten steps double it.
             self.size = widgets.FloatLogSlider(
@@ -324,7 +325,7 @@ class Form:
             self.size = widgets.FloatSlider(
                 value=1.0, min=0.1, max=50.0, step=0.1, description="by so many points", **common
             )
-        self.button = widgets.Button(description="Commit", icon="lock", button_style="primary", disabled=True)
+        self.button = widgets.Button(description="Commit", button_style="primary", disabled=True)
         self.line = widgets.HTML()
         self.box = widgets.VBox(
             [

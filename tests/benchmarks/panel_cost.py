@@ -24,7 +24,7 @@ from speedkit.train import new_model, train
 from tests.benchmarks import keep, ratio
 
 RECIPE = sk.Recipe(cache="ram", batch_size=11, epochs=1)  # an epoch of 5,000 steps: no evaluation falls between them
-PLAN = {200: {"block": 50, "runs": 20}, 5_000: {"block": 250, "runs": 3}}  # steps of a run -> steps of a turn, runs
+PLAN = {200: {"block": 50, "runs": 20}, 5_000: {"block": 125, "runs": 3}}  # steps of a run -> steps of a turn, runs
 BY_HAND, PANEL = "by hand", "panel"
 
 
