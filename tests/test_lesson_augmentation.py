@@ -162,6 +162,6 @@ def test_in_smoke_mode_no_figure_means_anything(quick, monkeypatch):
     monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
     run = a_run([1.0, 1.0], [1.0, 1.0])
     for table in (lesson.gap(run), lesson.supply_and_demand(run), lesson.images_per_s(1, way=int)):
-        assert lesson.SMOKE_NOTE in table.caption
+        assert lesson.CUT in table.caption
     table = lesson.harm(quick, same=lambda image, key: image)
     assert np.array(column(table, "points against nothing")).tolist() == ["", "+0.0"]

@@ -6,12 +6,17 @@ import math
 from speedkit.lab.chart import labels
 from speedkit.run import Run, number, percent, seconds, size
 
+CUT = "Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
+
 
 class Table:
-    """Rows of texts under a heading, shown as HTML in a notebook and as aligned text elsewhere."""
+    """Rows of texts under a heading, shown as HTML in a notebook and as aligned text elsewhere.
 
-    def __init__(self, heading: list[str], rows: list[list[str]], caption: str = ""):
-        self.heading, self.rows, self.caption = heading, rows, caption
+    links: where the first cell of each row leads to, in HTML; without them, nowhere.
+    """
+
+    def __init__(self, heading: list[str], rows: list[list[str]], caption: str = "", links: list[str] | None = None):
+        self.heading, self.rows, self.caption, self.links = heading, rows, caption, links
 
     def __repr__(self):
         lines = [self.heading, *self.rows]
@@ -20,10 +25,14 @@ class Table:
         return "\n".join([*(line.rstrip() for line in text), *([self.caption] if self.caption else [])])
 
     def _repr_html_(self):
-        def row(cells, tag):
-            return "<tr>" + "".join(f"<{tag} style='text-align:left'>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+        def row(cells, tag, link=None):
+            texts = [html.escape(cell) for cell in cells]
+            if link:
+                texts[0] = f"<a href='{html.escape(link)}'>{texts[0]}</a>"
+            return "<tr>" + "".join(f"<{tag} style='text-align:left'>{text}</{tag}>" for text in texts) + "</tr>"
 
-        body = "".join(row(cells, "td") for cells in self.rows)
+        links = self.links or [None] * len(self.rows)
+        body = "".join(row(cells, "td", link) for cells, link in zip(self.rows, links, strict=True))
         caption = f"<p>{html.escape(self.caption)}</p>" if self.caption else ""
         return f"<table><thead>{row(self.heading, 'th')}</thead><tbody>{body}</tbody></table>{caption}"
 
@@ -46,7 +55,7 @@ def side_by_side(*runs: Run) -> Table:
     ]
     caption = "Medians over the steps of one run each, the first step left out."
     if any(run.smoke for run in runs):
-        caption += " Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
+        caption += f" {CUT}"
     return Table(heading, rows, caption)
 
 

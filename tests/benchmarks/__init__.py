@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 def paired(ways: dict, pairs: int, seed: int = 0) -> dict:
     """Times two ways in interleaved pairs and random order; gives the ratio of the first to the second.
 
-    ways: name -> () -> seconds. Student's t interval on the logarithms of the pairs' ratios, 95 %.
+    ways: name -> () -> seconds.
     """
     draw, times = np.random.default_rng(seed), {name: [] for name in ways}
     for pair in range(pairs):
@@ -30,10 +30,18 @@ def paired(ways: dict, pairs: int, seed: int = 0) -> dict:
 
 
 def ratio(times: dict) -> dict:
-    """The first way's time over the second's, with the interval. times: name -> seconds, one a pair."""
+    """The first way's time over the second's: median and Student's t interval, 95 %, on the logarithms of the ratios.
+
+    times: name -> seconds, one a pair.
+    """
     first, second = times.values()
     low, median, high = np.exp(interval(np.log(first) - np.log(second)))
     return {"ratio": float(median), "interval": [float(low), float(high)], "pairs": len(first), "seconds": times}
+
+
+def result(name: str) -> Path:
+    """The file of a benchmark's figures on this kind of device."""
+    return RESULTS / f"{name}-{hardware.machine().kind}.json"
 
 
 def keep(name: str, figures: dict) -> Path:
@@ -41,7 +49,7 @@ def keep(name: str, figures: dict) -> Path:
     machine = hardware.machine().to_dict()
     system = {"platform": platform.platform(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}-{machine['device'].split(':')[0]}.json"
+    path = result(name)
     path.write_text(json.dumps({"benchmark": name, "machine": machine | system, "figures": figures}, indent=1) + "\n")
     return path
 

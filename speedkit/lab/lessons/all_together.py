@@ -4,7 +4,6 @@ Source of the ceilings: Amdahl 1967, "Validity of the single processor approach 
 capabilities".
 """
 
-import html
 import math
 import sys
 import threading
@@ -27,14 +26,13 @@ from speedkit.compare import (
 )
 from speedkit.lab.chart import COMPUTING, DRAWING, WAITING
 from speedkit.lab.kept import Kept
-from speedkit.lab.tables import Table
+from speedkit.lab.tables import CUT, Table
 from speedkit.recipe import Recipe, smoke
 from speedkit.run import Run, number, percent, seconds, size
 from speedkit.train import fit
 
 AS_IT_IS = "as it is"
 NOT_YET = "not measured here yet"
-CUT = "Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
 LESSONS = {
     "precision": "01_precision",
     "early_stopping": "02_early_stopping",
@@ -213,7 +211,7 @@ def decide(comparison: Comparison, metric: str = "step_s") -> Decision:
     It pays where a time or a size is lower, or accuracy higher by half a point at least.
     """
     row = comparison.row(metric)
-    change = ", ".join(f"{name} {after}" for name, (_, after) in comparison.changes.items()) or "no change"
+    change = _change(comparison) or "no change"
     _, _, effect, between = row.texts()
     if comparison.too_few:
         return Decision(comparison.baseline, False, f"{change}: not judged, {comparison.too_few}. It is left out.")
@@ -224,13 +222,16 @@ def decide(comparison: Comparison, metric: str = "step_s") -> Decision:
     return Decision(recipe, pays, f"{change}: {'kept' if pays else 'dropped'}. {row.title}: {verdict}.")
 
 
+def _change(comparison):
+    return ", ".join(f"{name} {after}" for name, (_, after) in comparison.changes.items())
+
+
 def bottleneck(*comparisons: Comparison) -> Figure:
     """Bars of a step's waiting and of its rest: the first baseline, then each comparison's variant. Medians of runs."""
     named = {f"the newcomer's: {comparisons[0].baseline.label}": (comparisons[0], "baseline")} if comparisons else {}
     for place, comparison in enumerate(comparisons, 1):
-        change = ", ".join(f"{name} {after}" for name, (_, after) in comparison.changes.items())
         outcome = "kept" if decide(comparison).kept else "not kept"
-        named[f"{place}. {change}: {outcome}"] = (comparison, "variant")
+        named[f"{place}. {_change(comparison)}: {outcome}"] = (comparison, "variant")
     with DRAWING:
         figure = Figure(figsize=(9, 0.9 + 0.5 * len(named)), layout="constrained")
         axes = figure.subplots()
@@ -359,27 +360,8 @@ def race(panel, newcomer: Recipe, last: Recipe, *, target: float = 0.9, times: f
 # The article's table
 
 
-class Summary(Table):
-    """A table whose first column links to the lessons."""
-
-    def __init__(self, heading, rows, caption, links: list[str]):
-        super().__init__(heading, rows, caption)
-        self.links = links
-
-    def _repr_html_(self):
-        def row(cells, tag):
-            return "<tr>" + "".join(f"<{tag} style='text-align:left'>{cell}</{tag}>" for cell in cells) + "</tr>"
-
-        head = row(map(html.escape, self.heading), "th")
-        body = "".join(
-            row([f"<a href='{link}.ipynb'>{html.escape(cells[0])}</a>", *map(html.escape, cells[1:])], "td")
-            for link, cells in zip(self.links, self.rows, strict=True)
-        )
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{html.escape(self.caption)}</p>"
-
-
-def summary(kept: Kept, *here: Comparison) -> Summary:
-    """The article's claims, a row each, beside what this machine measured.
+def summary(kept: Kept, *here: Comparison) -> Table:
+    """The article's claims, a row each with a link to its lesson, beside what this machine measured.
 
     A lesson's own comparison counts first, then those of ``here`` that are about the technique. One that was made on
     another machine is not shown as measured here; the caption says so.
@@ -398,11 +380,11 @@ def summary(kept: Kept, *here: Comparison) -> Summary:
         found += [("this notebook", comparison) for comparison in here if technique in comparison.changes]
         for claim in claims:
             rows.append([technique, claim.sentence, *_measured(claim, found)])
-            links.append(LESSONS[technique])
+            links.append(f"{LESSONS[technique]}.ipynb")
     heading = ["technique", "claimed", "that is", "measured here", "outcome", "measured in"]
     if any(comparison.smoke for comparison in here):
         notes.append(CUT)
-    return Summary(heading, rows, " ".join(["Medians over pairs, 95 % intervals.", *notes]), links)
+    return Table(heading, rows, " ".join(["Medians over pairs, 95 % intervals.", *notes]), links)
 
 
 def _measured(claim, found):

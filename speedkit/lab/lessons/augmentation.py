@@ -20,12 +20,11 @@ from speedkit import data
 from speedkit.compare import MATERIAL_POINTS
 from speedkit.lab.chart import DRAWING, labels
 from speedkit.lab.picture import Picture, show
-from speedkit.lab.tables import Table
+from speedkit.lab.tables import CUT, Table
 from speedkit.recipe import Recipe, smoke
 from speedkit.run import Run, number, percent, size
 from speedkit.train import train
 
-SMOKE_NOTE = "Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
 BLOCK = 512  # bytes, the unit of st_blocks
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C8C8C", "#222222")
 
@@ -124,7 +123,7 @@ def images_per_s(count: int, min_s: float = 0.3, **ways: Callable) -> Table:
         first = first or median
         texts = [number(median), f"{number(low)} to {number(high)}", f"{1e6 / median:.3g} µs", f"{median / first:.3g}"]
         rows.append([name.replace("_", " "), *texts])
-    caption = SMOKE_NOTE if smoke() else ""
+    caption = CUT if smoke() else ""
     return Table(
         ["way", "images/s, median", "half of the readings", "time an image", "times the first row"], rows, caption
     )
@@ -140,7 +139,7 @@ def supply_and_demand(*runs: Run) -> Table:
         delivered, taken = (_rate(run, name) for name in ("wait_s", "compute_s"))
         sentence = run.where_time_goes()
         rows.append([label, number(delivered), number(taken), percent(run.waiting_share), sentence])
-    caption = SMOKE_NOTE if any(run.smoke for run in runs) else ""
+    caption = CUT if any(run.smoke for run in runs) else ""
     return Table(["run", "delivered, images/s", "taken, images/s", "waiting", "so"], rows, caption)
 
 
@@ -159,7 +158,7 @@ def gap(*runs: Run) -> Table:
         training, validation = run.last("train_accuracy"), run.last("validation_accuracy")
         rows.append([label, percent(training), percent(validation), _points(training - validation)])
     caption = "After the last epoch of one run each: a look, not a comparison."
-    caption += f" {SMOKE_NOTE}" if any(run.smoke for run in runs) else ""
+    caption += f" {CUT}" if any(run.smoke for run in runs) else ""
     return Table(["run", "training accuracy", "validation accuracy", "training above validation"], rows, caption)
 
 

@@ -18,14 +18,13 @@ from tqdm import tqdm
 
 from speedkit.data import drain, load
 from speedkit.lab.lessons.precision import memory
-from speedkit.lab.tables import Table
+from speedkit.lab.tables import CUT, Table
 from speedkit.recipe import Recipe, smoke
 from speedkit.run import NotFinite, Run, percent, size
 from speedkit.train import train
 
 NAMES = {False: "without", True: "with batch norm"}
 COLOURS = {False: "#D55E00", True: "#0072B2"}
-CUT = "Cut by SPEEDKIT_SMOKE: no figure here means anything."
 LOOKED_AT = 1000  # validation images on which a forgotten eval() is shown
 
 

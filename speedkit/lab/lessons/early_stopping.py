@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from speedkit.compare import MATERIAL_POINTS, NEEDED_PAIRS, NO_DIFFERENCE, TOO_FEW, Comparison, interval, verdict
 from speedkit.data import drain, load
-from speedkit.lab.tables import Table
+from speedkit.lab.tables import CUT, Table
 from speedkit.recipe import Recipe, smoke
 from speedkit.run import Epoch, NotFinite, Run
 from speedkit.techniques.early_stopping import EarlyStopping
@@ -26,7 +26,6 @@ SEEDS = 8
 PATIENCES = (1, 2, 3, 5, 10)
 SIZES = (50, 100, 200, 500, 1000, 2000)  # images in a small test set
 VALIDATION_COLOUR, TRAINING_COLOUR, KEPT_COLOUR = "#D55E00", "#0072B2", "#009E73"
-CUT = "Cut by SPEEDKIT_SMOKE: no figure here means anything."
 
 
 # The stopper by itself

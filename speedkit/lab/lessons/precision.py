@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from speedkit.compare import NEEDED_PAIRS, TOO_FEW, interval, verdict
 from speedkit.data import drain, load
 from speedkit.hardware import CannotRun, machine
-from speedkit.lab.tables import Table
+from speedkit.lab.tables import CUT, Table
 from speedkit.recipe import Recipe, smoke
 from speedkit.run import Run, Step, percent, seconds, size
 from speedkit.techniques.precision import AUTOCAST, Precision, slowdown
@@ -257,7 +257,7 @@ def ladder(recipe: Recipe, steps: int = 40) -> Table:
         rows.append([name, seconds(step_s).replace(" ", "\N{NO-BREAK SPACE}"), times, " ".join(runs[name].notes)])
     caption = f"{recipe.model}, batch {recipe.batch_size}: medians over at most {steps} steps of one run each."
     if smoke():
-        caption += " Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
+        caption += f" {CUT}"
     return Table(["rung", "a step", "times fp32's", "remark"], rows, caption)
 
 
