@@ -386,9 +386,10 @@ class Comparison:
     def judge(self, claim: Claim) -> Judgement:
         """Whether a claim held in these runs.
 
-        A difference in the claimed direction: held here; in the other: the opposite. No difference detected: did not
-        hold here, if the interval excludes an effect of a tenth (accuracy: half a point) in the claimed direction;
-        else the runs scatter too much to tell. No verdict, or a variant without the technique: cannot tell.
+        A difference in the claimed direction: held here; in the other: the opposite; where the whole interval lies
+        within a tenth (accuracy: half a point), the reason calls the difference small. No difference detected: did not
+        hold here, if the interval excludes an effect of that size in the claimed direction; else the runs scatter too
+        much to tell. No verdict, or a variant without the technique: cannot tell.
         """
         before, after = (getattr(recipe, claim.technique) for recipe in (self.baseline, self.variant))
         if before == after or after == getattr(Recipe(), claim.technique):
@@ -400,13 +401,13 @@ class Comparison:
             return Judgement(claim, CANNOT_TELL, f"{row.title}: {row.verdict}, {row.why}")
         _, _, effect, between = row.texts()
         why = f"{row.title}: {effect}, 95 % interval {between}"
-        if row.verdict == claim.direction:
-            return Judgement(claim, HELD, why)
-        if row.verdict != NO_DIFFERENCE:
-            return Judgement(claim, OPPOSITE, why)
         lowest, highest = (
             (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if metric.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
         )
+        if row.verdict != NO_DIFFERENCE:
+            if lowest < row.low and row.high < highest:
+                why += f", a small difference: less than {'a tenth' if metric.is_ratio else 'half a point'}"
+            return Judgement(claim, HELD if row.verdict == claim.direction else OPPOSITE, why)
         excluded = row.low > lowest if claim.direction == LOWER else row.high < highest
         if excluded:
             return Judgement(claim, DID_NOT_HOLD, why)

@@ -278,6 +278,20 @@ def test_a_claim_on_accuracy(points, outcome):
     assert comparison.judge(claim).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("ratios", "outcome", "small"),
+    [
+        ((0.95, 0.96, 0.95, 0.96, 0.95), HELD, True),
+        ((1.05, 1.04, 1.05, 1.04, 1.05), OPPOSITE, True),
+        ((0.85, 0.93, 0.87, 0.92, 0.88), HELD, False),  # the interval reaches below 0.9
+        (HALF, HELD, False),
+    ],
+)
+def test_a_difference_under_a_tenth_is_called_small(ratios, outcome, small):
+    judged = synthetic(seconds=pairs_of(*ratios)).judge(CACHING_SPEEDS_UP)
+    assert (judged.outcome, "a small difference: less than a tenth" in str(judged)) == (outcome, small)
+
+
 def test_a_claim_without_a_verdict_cannot_be_told():
     few = synthetic(seconds=pairs_of(*HALF[:4])).judge(CACHING_SPEEDS_UP)
     assert few.outcome == CANNOT_TELL

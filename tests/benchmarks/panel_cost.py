@@ -1,7 +1,7 @@
 """What watching costs: ``train`` under the live panel, in a real kernel, against the same training written by hand.
 
 Both trainings go on at the same time and take turns, a block of steps each, so that a machine that grows slower or
-faster meanwhile does so for both. ``python -m tests.benchmarks.panel_cost`` takes about six minutes on two cores.
+faster meanwhile does so for both. ``python -m tests.benchmarks.panel_cost`` takes about eight minutes on two cores.
 Nothing else should run meanwhile.
 """
 
@@ -24,7 +24,7 @@ from speedkit.train import new_model, train
 from tests.benchmarks import keep, ratio
 
 RECIPE = sk.Recipe(cache="ram", batch_size=11, epochs=1)  # an epoch of 5,000 steps: no evaluation falls between them
-PLAN = {200: {"block": 50, "runs": 20}, 5_000: {"block": 125, "runs": 3}}  # steps of a run -> steps of a turn, runs
+PLAN = {200: {"block": 50, "runs": 40}, 5_000: {"block": 125, "runs": 3}}  # steps of a run -> steps of a turn, runs
 BY_HAND, PANEL = "by hand", "panel"
 
 
