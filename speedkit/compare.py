@@ -514,7 +514,8 @@ class Comparison:
         return "\n".join([self._headline(), *lines, *map(str, self.judgements), *self._footnotes()])
 
     def _repr_html_(self):
-        head = "".join(f"<th>{name}</th>" for name in ("", "baseline", "variant", "effect", "95 % interval", "verdict"))
+        head = "".join(f"<th>{name}</th>" for name in ("", "baseline", "variant", "effect", "95 % interval"))
+        head += "<th style='text-align:left'>verdict</th>"
         body = "".join(
             f"<tr><th style='text-align:left'>{escape(row.title)}</th>"
             + "".join(f"<td>{escape(text)}</td>" for text in row.texts())

@@ -1,5 +1,6 @@
 """The statistics of a comparison keep their promises, by simulation; and runs become pairs, rows and judged claims."""
 
+import itertools
 import json
 import math
 import subprocess
@@ -647,3 +648,18 @@ def test_a_figure_of_the_pairs(comparison, tmp_path):
     drawn.savefig(tmp_path / "pairs.png")
     dots = sum(len(line.get_xdata()) for ax in drawn.axes for line in ax.lines if line.get_marker() == "o")
     assert dots == sum(np.isfinite(comparison.effects(metric)).sum() for metric in METRICS)
+
+
+@pytest.mark.parametrize("ratios", [HALF, NEAR_ONE, DOUBLE, WILD, (0.55, 1.2), (0.79, 1.21), (0.01, 100.0)])
+def test_the_labels_of_the_figure_do_not_touch(ratios):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from speedkit.lab.pairs import figure
+
+    drawn = figure(synthetic(seconds=pairs_of(*ratios)))
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    shown = [label for label in drawn.axes[0].get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in shown]
+    assert len(boxes) >= 3
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

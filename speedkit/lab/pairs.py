@@ -12,8 +12,10 @@ TICKS = (
     (0.001, 0.01, 0.1, 1, 10, 100, 1000),
     (0.1, 0.2, 0.5, 1, 2, 5, 10),
     (0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3),
+    (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2),
     (0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2),
 )
+APART = 0.11  # of the axis, at least, between two ticks: narrower, and their labels would touch
 
 
 def figure(comparison: Comparison) -> Figure:
@@ -76,8 +78,17 @@ def _ticks(left, right):
     for ratios in TICKS:
         inside = [ratio for ratio in ratios if left <= math.log(ratio) <= right]
         if len(inside) >= 4:
-            return inside
+            return _apart(inside, APART * (right - left))
     return np.exp(np.linspace(left, right, 7)[1:-1]).tolist()
+
+
+def _apart(ratios, gap):
+    """Those of the ratios, from 1 or the one nearest to it outwards, that lie ``gap`` or more from each other."""
+    kept = []
+    for ratio in sorted(ratios, key=lambda ratio: abs(math.log(ratio))):
+        if all(abs(math.log(ratio / other)) >= gap for other in kept):
+            kept.append(ratio)
+    return sorted(kept)
 
 
 def _plain(text):
