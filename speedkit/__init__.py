@@ -1,5 +1,6 @@
 """speedkit: see, on your own machine, what makes deep-learning training fast."""
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -15,6 +16,9 @@ from speedkit.hardware import CannotRun, machine
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.train import first_batch, fit, train
+
+# Where a CUDA toolkit lies without a GPU, torch's Timer would say so in red, in the middle of a lesson.
+logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: "No CUDA runtime" not in record.getMessage())
 
 __all__ = [
     "CannotRun",

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -114,8 +115,9 @@ def test_the_package_reaches_the_lab_only_when_it_is_asked_for():
     assert not [name for node in at_once for name in imports(ast.unparse(node)) if "lab" in name.split(".")]
 
 
-def in_a_new_process(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+def in_a_new_process(code, **environment):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, env=os.environ | environment)
 
 
 def test_at_run_time_nothing_of_the_notebook_is_loaded():
@@ -190,6 +192,13 @@ def test_deprecations_are_errors():
 
 def use_something_old():
     warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+
+def test_the_timer_is_loaded_without_a_word_where_a_cuda_toolkit_lies_without_a_gpu(tmp_path):
+    code = "import {}\nfrom torch.utils.benchmark import Timer"
+    assert in_a_new_process(code.format("speedkit"), CUDA_HOME=str(tmp_path), CUDA_VISIBLE_DEVICES="").stderr == ""
+    alone = in_a_new_process(code.format("torch"), CUDA_HOME=str(tmp_path), CUDA_VISIBLE_DEVICES="")
+    assert "No CUDA runtime" in alone.stderr  # else the filter has nothing to do any more
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)

@@ -123,7 +123,8 @@ class Sweep:
             means = np.nan_to_num(self.accuracies[on]).mean(axis=1)
             spread.append(f"{100 * (means.max() - means.min()):.1f} points")
         rows += [["best rate", *(f"{self.best(on):g}" for on in (False, True))], ["best less worst rate", *spread]]
-        caption = f"Validation accuracy, {self.accuracies[True].shape[1]} seeds a rate; a run that broke counts as 0."
+        seeds = self.accuracies[True].shape[1]
+        caption = f"Validation accuracy, {seeds} seed{'s' if seeds > 1 else ''} a rate; a run that broke counts as 0."
         return Table(["learning rate", *NAMES.values()], rows, f"{caption} {CUT}" if self.smoke else caption)
 
     @staticmethod
