@@ -247,7 +247,10 @@ class Row:
     def texts(self) -> tuple[str, str, str, str]:
         """(baseline, variant, effect, interval) in words."""
         metric = METRICS[self.metric]
-        effect, low, high = (_effect(metric, value) for value in (self.effect, self.low, self.high))
+        values = self.effect, self.low, self.high
+        if metric.unit == "images" and self.baseline > 0:  # without the half image that gave "never" a ratio
+            values = (max(round(value * (self.baseline + 0.5) - 0.5, 6), 0.0) / self.baseline for value in values)
+        effect, low, high = (_effect(metric, value) for value in values)
         between = f"{low} to {high}" if math.isfinite(self.low) else NOT_AVAILABLE
         return metric.text(self.baseline), metric.text(self.variant), effect, between
 

@@ -213,6 +213,9 @@ def test_a_count_may_be_zero():
     row = synthetic(reads=[(4000, 0), (4000, 32), (4000, 0), (4000, 0), (4000, 0)]).row("reads")
     assert row.verdict == LOWER
     assert row.effect == pytest.approx(0.5 / 4000.5)
+    never = synthetic(reads=[(4000, 0)] * 5).row("reads")
+    assert never.texts() == ("4,000", "0", "× 0", "× 0 to × 0")
+    assert synthetic(reads=[(4000, 1000)] * 5).row("reads").texts()[2] == "× 0.250"
     assert synthetic(reads=[(0, 0)] * 5).row("reads").verdict == NO_DIFFERENCE
 
 
