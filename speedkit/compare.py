@@ -76,12 +76,7 @@ class Metric:
 
 def _mean_of_steps(column):
     # A mean, not a median: workers deliver in bursts, and a cache is slow in its first epoch and fast in the others.
-    def read(run, target):
-        values = run.column(column)[1:]
-        values = values[np.isfinite(values)]
-        return float(values.mean()) if len(values) else math.nan
-
-    return read
+    return lambda run, target: run.mean(column)
 
 
 def _figure(name):
@@ -249,7 +244,7 @@ class Row:
         metric = METRICS[self.metric]
         values = self.effect, self.low, self.high
         if metric.unit == "images" and self.baseline > 0:  # without the half image that gave "never" a ratio
-            values = (max(round(value * (self.baseline + 0.5) - 0.5, 6), 0.0) / self.baseline for value in values)
+            values = (abs(max(round(value * (self.baseline + 0.5) - 0.5, 6), 0.0)) / self.baseline for value in values)
         effect, low, high = (_effect(metric, value) for value in values)
         between = f"{low} to {high}" if math.isfinite(self.low) else NOT_AVAILABLE
         return metric.text(self.baseline), metric.text(self.variant), effect, between
@@ -345,6 +340,11 @@ class Comparison:
         return logs[:, 1] - logs[:, 0]
 
     @property
+    def reads_processes(self) -> bool:
+        """Whether memory is that of the processes, as it is where the device is the CPU."""
+        return str(self.machine.get("device", "")).startswith("cpu")
+
+    @property
     def too_few(self) -> str:
         """Why there is no verdict yet, in a few words; "" where there may be one."""
         count = len(self.done)
@@ -361,7 +361,7 @@ class Comparison:
         effects, title = self.effects(metric), METRICS[metric].title
         if metric == "target_s" and self.target is not None:
             title = f"time to {self.target:.1%} validation accuracy, preparation included"
-        if metric == "peak_memory" and str(self.machine.get("device", "")).startswith("cpu"):
+        if metric == "peak_memory" and self.reads_processes:
             title = "peak memory of the processes, libraries included"
         known = np.isfinite(effects)
         if not known.all():  # leaving the others out would favour whichever recipe fails more often
@@ -392,7 +392,8 @@ class Comparison:
         A difference in the claimed direction: held here; in the other: the opposite; where the whole interval lies
         within a tenth (accuracy: half a point), the reason calls the difference small. No difference detected: did not
         hold here, if the interval excludes an effect of that size in the claimed direction; else the runs scatter too
-        much to tell. No verdict, or a variant without the technique: cannot tell.
+        much to tell. No verdict, or a variant without the technique: cannot tell. Nor can memory that is read from
+        whole processes, libraries and allocator included, tell of less than a tenth of it.
         """
         before, after = (getattr(recipe, claim.technique) for recipe in (self.baseline, self.variant))
         if before == after or after == getattr(Recipe(), claim.technique):
@@ -407,8 +408,11 @@ class Comparison:
         lowest, highest = (
             (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if metric.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
         )
+        small = lowest < row.low and row.high < highest
+        if small and self.reads_processes and claim.metric in ("peak_memory", "host_memory"):
+            return Judgement(claim, CANNOT_TELL, f"{why}: what differs is less than a tenth of the processes' memory")
         if row.verdict != NO_DIFFERENCE:
-            if lowest < row.low and row.high < highest:
+            if small:
                 why += f", a small difference: less than {'a tenth' if metric.is_ratio else 'half a point'}"
             return Judgement(claim, HELD if row.verdict == claim.direction else OPPOSITE, why)
         excluded = row.low > lowest if claim.direction == LOWER else row.high < highest
@@ -500,9 +504,12 @@ class Comparison:
             lines.append(f"{TOO_FEW.capitalize()}: {self.too_few}.")
         else:
             lines.append(
-                "Median over the pairs, 95 % interval by Student's t. Each row is judged by itself: of twenty rows "
-                "without any difference, one on average shows one."
+                "Baseline and variant: medians over the runs. Effect: median of the pairs' own ratios (accuracy: "
+                "differences), so it need not be variant / baseline. Interval: 95 %, Student's t around their mean. "
+                "Each row is judged by itself: of twenty rows without any difference, one on average shows one."
             )
+        if self.reads_processes and max(self.baseline.workers, self.variant.workers):
+            lines.append("Memory of several processes is added up: what they share counts once for each.")
         if math.isfinite(self.others_share):
             lines.append(f"Other programs used at most {self.others_share:.0%} of this machine's cores during a run.")
         return [*lines, *self.notes]

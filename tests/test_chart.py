@@ -343,9 +343,9 @@ def test_text_has_the_last_figures_of_all_runs():
 
 
 def test_figures_are_of_the_recent_steps_while_a_run_goes_on_and_of_all_once_it_is_over():
-    compute = np.r_[9.0, np.full(200, 0.01), np.full(40, 0.03)]
+    compute = np.r_[9.0, np.full(200, 0.01), np.full(40, 0.03)]  # 200 × 10 ms and 40 × 30 ms: 13.3 ms on average
     assert "+ 30 ms computing" in chart.text(run_of(241, compute_s=compute))
-    assert "+ 10 ms computing" in chart.text(run_of(241, compute_s=compute, status="finished"))
+    assert "+ 13.3 ms computing" in chart.text(run_of(241, compute_s=compute, status="finished"))
 
 
 def test_the_figure_has_the_same_axes_and_lines():

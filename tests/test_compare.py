@@ -320,6 +320,23 @@ def test_every_technique_has_claims_of_its_own():
         assert len({claim.sentence for claim in claims}) == 1
 
 
+@pytest.mark.parametrize(
+    ("device", "ratios", "outcome"),
+    [
+        ("cpu", (0.98, 0.97, 0.98, 0.97, 0.98), CANNOT_TELL),
+        ("cpu", NEAR_ONE, CANNOT_TELL),
+        ("cpu", HALF, HELD),
+        ("cuda:0", (0.98, 0.97, 0.98, 0.97, 0.98), HELD),
+        ("cuda:0", NEAR_ONE, DID_NOT_HOLD),
+    ],
+)
+def test_the_memory_of_whole_processes_tells_nothing_of_less_than_a_tenth(device, ratios, outcome):
+    comparison = synthetic(peak_memory=pairs_of(*ratios), variant=BASELINE.but(precision="bf16"))
+    comparison.machine = {"device": device}
+    claim = Claim("precision", "It cuts memory.", "peak_memory", LOWER)
+    assert comparison.judge(claim).outcome == outcome
+
+
 @pytest.mark.parametrize("wrong", [{"technique": "magic"}, {"metric": "speed"}, {"direction": "better"}])
 def test_a_wrong_claim_is_refused_with_what_is_allowed(wrong):
     right = {"technique": "cache", "sentence": "", "metric": "seconds", "direction": LOWER}

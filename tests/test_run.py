@@ -61,7 +61,9 @@ def test_a_new_run_is_empty_and_knows_nothing_yet():
         assert run.column(name).shape == (0,)
     for name in EPOCH_COLUMNS:
         assert run.epoch_column(name).shape == (0,)
-    assert all(math.isnan(value) for value in (run.waiting_share, run.median("loss"), run.last("validation_loss")))
+    assert all(
+        math.isnan(value) for value in (run.waiting_share, run.median("loss"), run.mean("images_per_s"), run.last("t"))
+    )
     assert "n/a" in repr(run)
 
 
@@ -86,12 +88,13 @@ def test_a_column_is_a_copy():
         run.column("nothing")
 
 
-def test_medians_and_the_waiting_share_leave_the_first_step_out():
+def test_means_medians_and_the_waiting_share_leave_the_first_step_out():
     run = Run(Recipe(batch_size=8))
     for wait_s, step_s in [(100.0, 1000.0), (1.0, 4.0), (1.0, 2.0), (1.0, 2.0), (math.nan, math.nan)]:
         run.step(wait_s=wait_s, step_s=step_s)
     assert run.median("step_s") == 2
     assert run.median("images_per_s") == 4
+    assert (run.mean("step_s"), run.mean("wait_s"), run.mean("images_per_s")) == (8 / 3, 1, 3)
     assert run.waiting_share == 3 / 8
 
 
@@ -381,7 +384,7 @@ def test_html_is_escaped():
 def test_the_summary_says_what_was_measured_in_units():
     run = filled()
     assert run.summary()["run"] == "baseline (finished)"
-    assert run.summary()["a step"] == "10 ms waiting for data + 30 ms computing (medians)"
+    assert run.summary()["a step"] == "10 ms waiting for data + 30 ms computing (means)"
     assert run.summary()["throughput"] == "200 images/s"
     assert run.summary()["peak memory of the processes"] == "1.0 MiB"
     assert run.summary()["accuracy"] == "validation 50.0%, training 75.0%"

@@ -184,8 +184,7 @@ def _new_trace(run, over, count, points, raw):
         recent = values[-RECENT:] if name in ("memory", "loss") or not over else values
         recent = recent[1:] if len(recent) == count > 1 else recent
         recent = recent[np.abs(recent) < ENORMOUS]
-        reduce = {"memory": lambda v: v[-1], "loss": np.mean}.get(name, np.median)
-        figures[name] = float(reduce(recent)) if len(recent) else math.nan
+        figures[name] = float(recent[-1] if name == "memory" else recent.mean()) if len(recent) else math.nan
     lines["images_per_s"] = lines["step_s"].rate(run.recipe.batch_size)
     figures["images_per_s"] = run.recipe.batch_size / figures["step_s"] if figures["step_s"] else math.nan
     ends, accuracy = run.epoch_columns("steps", "validation_accuracy").values()
@@ -234,7 +233,7 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
     legend = [(f"this run: {names[-1]}", Mark("", nothing, nothing))]
     legend += [(name, Mark("", nothing, nothing, **style)) for name, style in zip(names, styles, strict=False)]
     span = f"the last {RECENT} steps" if run.status in ("new", "running") else "the whole run"
-    caption = f"Times and rates in the titles: medians of {span}."
+    caption = f"Times and rates in the titles: means of {span}."
     if now.each > 1:
         caption = f"Line: mean of {now.each} steps; band: lowest to highest of them. {caption}"
     return Chart(
@@ -301,7 +300,7 @@ def _rate_panel(now, before, styles):
 def _learning_panel(now, before, styles):
     marks = [*_current("loss", _joined(now.lines["loss"]), now.each)]
     marks += [_mean("loss", _joined(trace.lines["loss"]), style) for trace, style in zip(before, styles, strict=True)]
-    for trace, style in zip((now, *before), ({}, *styles), strict=True):
+    for trace, style in zip((*before, now), (*styles, {}), strict=True):  # the current run's dots lie on top
         if not np.isnan(trace.accuracy).all():
             look = style | {"width": 1, "dots": True, "right": True}
             marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
@@ -656,7 +655,7 @@ def _draw_legend(drawn, legend):
         Line2D([], [], color=_figure_colour(mark), linewidth=0.75 * mark.width, linestyle=_figure_dash(mark))
         for _, mark in legend
     ]
-    lengths = [8 + len(label) for label, _ in legend]
+    lengths = [12 + len(label) for label, _ in legend]  # the key and the gaps take as much as twelve characters
     columns = len(legend) if sum(lengths) < 130 else max(1, 130 // max(lengths))
     shown = drawn.legend(
         keys,

@@ -43,17 +43,17 @@ def side_by_side(*runs: Run) -> Table:
     rows = [
         [
             label,
-            seconds(run.median("step_s")),
-            seconds(run.median("wait_s")),
-            seconds(run.median("compute_s")),
-            number(run.median("images_per_s")),
+            seconds(run.mean("step_s")),
+            seconds(run.mean("wait_s")),
+            seconds(run.mean("compute_s")),
+            number(run.mean("images_per_s")),
             size(run.figures.get("peak_memory")),
             percent(run.last("validation_accuracy")),
             run.status,
         ]
         for label, run in zip(labels(runs), runs, strict=True)
     ]
-    caption = "Medians over the steps of one run each, the first step left out."
+    caption = "Means over the steps of one run each, the first step left out."
     if any(run.smoke for run in runs):
         caption += f" {CUT}"
     return Table(heading, rows, caption)
