@@ -310,6 +310,22 @@ def test_the_chart_moves_while_it_trains(endless):
     assert 0 < panel.bar.value < 1
 
 
+def test_a_frame_that_costs_much_makes_frames_rare_but_not_the_first_with_a_step(endless, monkeypatch):
+    monkeypatch.setattr(panel_module, "SHARE", 1e-6)
+    panel = Panel(endless)
+    frames, draw = [], panel._draw
+
+    def drawn():
+        frames.append(panel._shown.count)
+        draw()
+
+    monkeypatch.setattr(panel, "_draw", drawn)
+    panel.start()
+    wait_for(lambda: any(frames), "a frame with a step")
+    time.sleep(6 * panel_module.FRAME)
+    assert len([count for count in frames if count]) <= 2  # two, where the first step fell into a frame
+
+
 def test_stop_without_a_run_does_nothing(panel):
     panel.stop()
     panel.run()
