@@ -39,6 +39,12 @@ def ratio(times: dict) -> dict:
     return {"ratio": float(median), "interval": [float(low), float(high)], "pairs": len(first), "seconds": times}
 
 
+def several(seconds: list) -> dict:
+    """How long something took: median and Student's t interval, 95 %, on the logarithms."""
+    low, median, high = np.exp(interval(np.log(seconds))) if len(seconds) > 1 else (None, seconds[0], None)
+    return {"median_s": float(median), "interval": low and [float(low), float(high)], "seconds": seconds}
+
+
 def result(name: str) -> Path:
     """The file of a benchmark's figures on this kind of device."""
     return RESULTS / f"{name}-{hardware.machine().kind}.json"
@@ -55,16 +61,25 @@ def keep(name: str, figures: dict) -> Path:
 
 
 def table() -> str:
-    """Every kept ratio with its interval, one a line."""
+    """Every kept ratio and duration with its interval, one a line."""
     rows = []
     for path in sorted(RESULTS.glob("*.json")):
         kept = json.loads(path.read_text())
         for name, figure in kept["figures"].items():
-            if isinstance(figure, dict) and "ratio" in figure:
-                low, high = figure["interval"]
-                text = f"{figure['ratio']:.3f} ({low:.3f} to {high:.3f}, {figure['pairs']} pairs)"
+            if text := _text(figure):
                 rows.append(
                     (kept["benchmark"], name, text, f"{kept['machine']['name']}, {kept['machine']['cores']} cores")
                 )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else itertools.repeat(0)
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
+
+
+def _text(figure):
+    if not isinstance(figure, dict) or not {"ratio", "median_s"} & figure.keys():
+        return ""
+    value = f"{figure['ratio']:.3f}" if "ratio" in figure else f"{figure['median_s']:.3f} s"
+    if figure["interval"] is None:
+        return value
+    low, high = figure["interval"]
+    count = f"{figure['pairs']} pairs" if "ratio" in figure else f"{len(figure['seconds'])} times"
+    return f"{value} ({low:.3f} to {high:.3f}, {count})"

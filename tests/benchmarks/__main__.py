@@ -2,9 +2,10 @@
 
 import sys
 
-from tests.benchmarks import panel_cost, table, wait_policy
+from tests.benchmarks import panel_cost, table, wait_policy, watching
 
 if "--table" not in sys.argv:
     panel_cost.main()
     wait_policy.main()
+    watching.main()
 print(table())

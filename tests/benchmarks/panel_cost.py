@@ -17,6 +17,7 @@ from jupyter_client.manager import start_new_kernel
 from torch.nn.functional import cross_entropy
 
 import speedkit as sk
+from speedkit import hardware
 from speedkit.data import drain, load, make_loader
 from speedkit.lab import runner
 from speedkit.run import Step
@@ -29,36 +30,51 @@ BY_HAND, PANEL = "by hand", "panel"
 
 
 class Turns:
-    """Lets two threads take turns of ``block`` steps, and keeps how long each was, but for a run's first ones."""
+    """Lets two threads take turns of ``block`` steps, and keeps how long each was, but for an epoch's first ones.
 
-    def __init__(self, steps: int, block: int):
-        self.steps, self.block = steps, block
+    rest: seconds between two turns. epoch: steps of an epoch, where there are several; the first turn of each holds the
+    evaluation of the one before as well.
+    """
+
+    def __init__(self, steps: int, block: int, rest: float = 0.0, epoch: int | None = None):
+        self.steps, self.block, self.rest, self.epoch = steps, block, rest, epoch or steps
         self.free = {PANEL: threading.Semaphore(0), BY_HAND: threading.Semaphore(1)}
         self.times = {PANEL: [], BY_HAND: []}
 
     def begin(self, name: str):
         self.free[name].acquire()
-        self.began = time.perf_counter()
+        self.began = now()
 
     def after(self, name: str, done: int):
         """Called after each step: ``done`` of them so far."""
         if done % self.block:
             return
-        if done > self.block:
-            self.times[name].append(time.perf_counter() - self.began)
+        if (done - self.block) % self.epoch:
+            self.times[name].append(now() - self.began)
+        time.sleep(self.rest)
         self.free[PANEL if name == BY_HAND else BY_HAND].release()
         if done < self.steps:
             self.begin(name)
 
 
+def now() -> float:
+    """The time at which everything that was asked of a GPU is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def by_hand(recipe, turns):
-    """A loop without meter, run and panel."""
+    """A loop without meter, run, evaluation and panel."""
+    device = hardware.machine(recipe.device).device
     data = drain(load(recipe))
-    model = new_model(recipe, data)
+    model = new_model(recipe, data).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-    with closing(drain(make_loader(recipe, data, "cpu"))) as loader:
+    with closing(drain(make_loader(recipe, data, device))) as loader:
         turns.begin(BY_HAND)
-        for step, (images, labels, _) in enumerate(loader.epoch(0)):
+        batches = (batch for epoch in range(recipe.epochs) for batch in loader.epoch(epoch))
+        for step, (images, labels, _) in enumerate(batches):
+            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             loss = cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
@@ -68,7 +84,7 @@ def by_hand(recipe, turns):
                 break
 
 
-def under_the_panel(recipe, turns):
+def under_the_panel(recipe, turns, panel=None):
     """The same training under a panel that draws its live chart at its default rate, in the background."""
 
     def in_turns(*args, **named):
@@ -81,7 +97,7 @@ def under_the_panel(recipe, turns):
                 yield record
 
     runner.train = in_turns
-    panel = sk.Panel(recipe)
+    panel = panel or sk.Panel(recipe)
     panel.start()
     return panel
 
