@@ -32,8 +32,8 @@ BY_HAND, PANEL = "by hand", "panel"
 class Turns:
     """Lets two threads take turns of ``block`` steps, and keeps how long each was, but for an epoch's first ones.
 
-    rest: seconds between two turns. epoch: steps of an epoch, where there are several; the first turn of each holds the
-    evaluation of the one before as well.
+    rest: seconds after the panel's turn, for whoever draws its last frame. epoch: steps of an epoch, where there are
+    several; the first turn of each holds the evaluation of the one before as well.
     """
 
     def __init__(self, steps: int, block: int, rest: float = 0.0, epoch: int | None = None):
@@ -51,7 +51,8 @@ class Turns:
             return
         if (done - self.block) % self.epoch:
             self.times[name].append(now() - self.began)
-        time.sleep(self.rest)
+        if name == PANEL:
+            time.sleep(self.rest)
         self.free[PANEL if name == BY_HAND else BY_HAND].release()
         if done < self.steps:
             self.begin(name)

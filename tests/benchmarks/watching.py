@@ -5,13 +5,15 @@ stopped. All is timed in the page, from a click's event to the end of the first 
 
 The browser's cost: ``train`` under a panel that the page shows, against the loop by hand of ``panel_cost`` in the same
 kernel while the page stands still. Work that the browser does late must not fall to the other's share. Runs of 200
-steps are therefore made whole, one after the other in random order; in a run of 20,000 steps the two take turns of
-seconds, many frames each, with a rest after each turn in which the page draws the last frame. Frames come at their own
-rate, in no step with the turns, so a turn holds its share of them. The frames that the page drew are counted.
+steps are therefore made whole, one after the other in random order, with a rest after each. In a run of 20,000 steps
+the two take turns of about two seconds, and after the panel's there is a rest in which its last frame is made and
+drawn, which counts for neither. Frames come at their own pace, in no step with the turns, so that a turn holds its
+share of them. The frames that the page drew are counted.
 
 Last, all notebooks are run by nbmake, cut short as under continuous integration.
 
-``python -m tests.benchmarks.watching`` takes about ten minutes on two cores. Nothing else should run meanwhile.
+``python -m tests.benchmarks.watching`` takes about ten minutes on two cores; followed by ``waiting``, ``cost`` or
+``nbmake`` it repeats these parts only. Nothing else should run meanwhile.
 """
 
 import json
@@ -27,15 +29,15 @@ import nbformat
 import numpy as np
 
 from tests import jupyter
-from tests.benchmarks import keep, ratio, several
+from tests.benchmarks import keep, ratio, result, several
 from tests.benchmarks.panel_cost import BY_HAND, PANEL, RECIPE, Turns, by_hand, now, under_the_panel
 
 ROOT = Path(__file__).resolve().parents[2]
 OPENINGS = 9
 LONG = RECIPE.but(epochs=4)  # 20,000 steps
 EPOCH = 5_000
-PLAN = {200: {"pairs": 30}, 20_000: {"block": 1_000}}
-REST = 0.8  # seconds after a turn or a run: longer than the pause between two frames
+PLAN = {200: {"pairs": 30}, 20_000: {"block": 500}}
+REST = {"run": 0.5, "turn": 1.6}  # seconds; after a turn, more than the pause between two frames
 
 # In the page: seconds from `since` until `holds` is true of it and the browser has drawn it.
 WATCH = """
@@ -57,11 +59,17 @@ window.clicked = (button, holds) => {
 };
 """
 OPENED = f"""async () => {{
+    const pause = seconds => new Promise(resolve => setTimeout(resolve, 1000 * seconds));
     const ready = {jupyter.READY};
-    while (!await ready()) await new Promise(resolve => setTimeout(resolve, 20));
+    while (!await ready()) await pause(0.02);
     const listens = performance.now() / 1000;
-    window.jupyterapp.commands.execute('notebook:run-all-cells');
-    return [listens, await drawn(() => document.querySelector('.sk-chart')?.clientHeight > 0, () => 0)];
+    const stands = drawn(() => document.querySelector('.sk-chart')?.clientHeight > 0, () => 0);
+    do {{  // JupyterLab can drop cells that are run as soon as it says that it is ready: then they are run again
+        window.jupyterapp.commands.execute('notebook:run-all-cells');
+        await pause(2);
+    }} while (document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent === '[ ]:');
+    const never = pause(60).then(() => {{ throw new Error('the panel did not appear within a minute') }});
+    return [listens, await Promise.race([stands, never])];
 }}"""
 RUN = "() => clicked('.sk-run', () => document.querySelector('.sk-chart').dataset.n > 0)"
 STOP = "() => clicked('.sk-stop', () => document.querySelector('.sk-status').textContent.trim().startsWith('Stopped'))"
@@ -148,7 +156,7 @@ def one_after_the_other(panel, steps: int, pairs: int) -> dict:
     for pair in range(pairs + 1):
         for name in draw.permutation(list(ways)):
             ways[name]()
-            time.sleep(REST)
+            time.sleep(REST["run"])
         if pair == 0:
             turns = Whole(steps)
     return ratio(turns.times)
@@ -158,7 +166,7 @@ def in_turns(panel, steps: int, block: int) -> dict:
     """One run of each at the same time, in turns."""
     panel.recipe = LONG.but(steps=steps)
     panel.forget()
-    turns = Turns(steps, block, rest=REST, epoch=EPOCH)
+    turns = Turns(steps, block, rest=REST["turn"], epoch=EPOCH)
     under_the_panel(panel.recipe, turns, panel)
     by_hand(panel.recipe, turns)
     panel._runner.join()
@@ -197,8 +205,9 @@ def browser_cost(plan: dict = PLAN) -> dict:
             if not out.exists():
                 raise RuntimeError(page.locator(".jp-OutputArea").last.text_content())
             figures = json.loads(out.read_text()) | {"frames drawn": page.evaluate("() => window.frames_seen")}
-    for name, figure in figures.items():
-        print(name, figure["ratio"] if isinstance(figure, dict) else figure, flush=True)
+    print(
+        {name: figure["ratio"] if isinstance(figure, dict) else figure for name, figure in figures.items()}, flush=True
+    )
     return figures
 
 
@@ -210,16 +219,18 @@ def under_nbmake() -> dict:
         subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "notebooks"], cwd=ROOT, env=os.environ | places, check=True
         )
-        return several([time.perf_counter() - start])
+        return {"all notebooks under nbmake": several([time.perf_counter() - start])}
 
 
 def main():
-    figures = {}
+    parts = {"waiting": waiting, "cost": browser_cost, "nbmake": under_nbmake}
+    names, earlier = sys.argv[1:] or list(parts), result("watching")
+    figures = json.loads(earlier.read_text())["figures"] if sys.argv[1:] and earlier.exists() else {}
     if jupyter.chromium() is None:
         print("There is no Chromium here: what needs a browser is n/a.")
-    else:
-        figures |= waiting() | browser_cost()
-    figures["all notebooks under nbmake"] = under_nbmake()
+        names = [name for name in names if name == "nbmake"]
+    for name in names:
+        figures |= parts[name]()
     print(keep("watching", figures))
 
 
