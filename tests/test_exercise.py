@@ -295,6 +295,7 @@ def test_the_running_mean_is_what_torch_says():
         ("precision", "smallest_fp16", 0, "not above zero"),
         ("precision", "smallest_fp16", -65504, "not above zero"),
         ("precision", "smallest_fp16", "6e-8", "without quotation marks"),
+        ("early_stopping", "kept_epoch", 0.55, "of which .epoch. is it"),
         ("early_stopping", "kept_epoch", 6, "where patience ran out"),
         ("early_stopping", "kept_epoch", 2, "Count epochs from 1"),
         ("early_stopping", "kept_epoch", 5, "not of all"),
@@ -447,6 +448,21 @@ def patient(*, better=lambda loss, best, d: loss < best - d, stop=lambda waited,
     return answer
 
 
+def against_all_earlier(losses, patience, min_delta):
+    if len(losses) <= patience:
+        return False
+    return not min(losses[-patience:]) < min(losses[:-patience]) - min_delta
+
+
+def against_the_lowest(losses, patience, min_delta):
+    """The bar sinks with every lower loss, also with one that did not count."""
+    lowest, waited = math.inf, 0
+    for loss in losses:
+        waited = 0 if loss < lowest - min_delta else waited + 1
+        lowest = min(lowest, loss)
+    return waited >= patience
+
+
 def against_the_one_before(losses, patience, min_delta):
     waited = 0
     for before, loss in itertools.pairwise(losses):
@@ -466,6 +482,8 @@ def test_should_stop_is_right():
         (patient(stop=lambda waited, patience: waited + 1 >= patience), "one epoch too soon"),
         (against_the_one_before, "compares each loss with the one before"),
         (patient(previous=True), "compares each loss with the one before"),
+        (against_all_earlier, "lowest of all earlier losses for the bar"),
+        (against_the_lowest, "lowest of all earlier losses for the bar"),
         (patient(better=lambda loss, best, d: loss < best), "leaves `min_delta` out"),
         (patient(better=lambda loss, best, d: loss < best + d), "wrong sign"),
         (patient(never_resets=True), "counts all epochs"),

@@ -43,6 +43,18 @@ def test_a_sheet_is_a_picture_of_rows_of_any_length(channels):
     assert repr(picture) == "a $caption: stored, half turn"
 
 
+def test_a_sheet_of_variants_begins_with_what_is_stored(monkeypatch):
+    rows = {}
+    monkeypatch.setattr(lesson, "sheet", lambda caption, **found: rows.update(found) or caption)
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    caption = lesson.variants_sheet(lambda image, key: torch.full_like(image, key + 1), images, epochs=3)
+    assert caption == "stored, then epochs 1 to 3"
+    assert {name: row[:, 0, 0, 0].tolist() for name, row in rows.items()} == {
+        "image 0": [0, 1, 3, 5],
+        "image 1": [0, 2, 4, 6],
+    }
+
+
 def test_files_hold_every_pixel_and_are_deleted(tmp_path, monkeypatch):
     """PNG cannot make noise smaller, and packs a black image of 784 pixels into far less."""
     monkeypatch.setattr(lesson.tempfile, "tempdir", str(tmp_path))
@@ -135,8 +147,8 @@ def test_harm_compares_equal_seeds_and_finds_what_leaves_no_label(quick):
     """What is trained on black images only cannot tell the classes apart; what changes nothing differs by nothing."""
     recipe = quick.but(epochs=10, batchnorm=True, learning_rate=0.1)
     table = lesson.harm(recipe, seeds=3, same=lambda image, key: image, black=lambda image, key: image * 0)
-    assert column(table, "transform") == ["nothing", "same", "black"]
-    assert column(table, "points against nothing")[:2] == ["", "+0.0, +0.0, +0.0"]
+    assert column(table, "transform") == ["no transform", "same", "black"]
+    assert column(table, "points against no transform")[:2] == ["", "+0.0, +0.0, +0.0"]
     assert column(table, "")[1].startswith("Cannot tell")
     assert column(table, "")[2].startswith("It loses")
 
@@ -164,4 +176,4 @@ def test_in_smoke_mode_no_figure_means_anything(quick, monkeypatch):
     for table in (lesson.gap(run), lesson.supply_and_demand(run), lesson.images_per_s(1, way=int)):
         assert lesson.CUT in table.caption
     table = lesson.harm(quick, same=lambda image, key: image)
-    assert np.array(column(table, "points against nothing")).tolist() == ["", "+0.0"]
+    assert np.array(column(table, "points against no transform")).tolist() == ["", "+0.0"]

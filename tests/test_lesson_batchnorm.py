@@ -87,7 +87,7 @@ def test_the_best_rate_is_the_best_on_average_and_a_broken_run_counts_as_zero():
     assert found.best(True) == 0.1
     rows = found.table().rows
     assert rows[1] == ["0.1", "90.0%, broke (nan)", "60.0%, 80.0%"]
-    assert rows[3] == ["best rate", "0.01", "0.1"]
+    assert rows[3] == ["best rate", "0.01, at the edge: try further out", "0.1"]
     assert rows[4] == ["best less worst rate", "5.0 points", "10.0 points"]
 
 
@@ -149,13 +149,23 @@ def test_in_training_mode_the_answer_depends_on_the_batch():
     assert lesson.accuracy(copy.deepcopy(model).train(), images, labels, 2) == 0.5
 
 
+def test_running_means_move_by_so_many_standard_deviations():
+    model, later = nn.Sequential(nn.BatchNorm1d(2)), nn.Sequential(nn.BatchNorm1d(2))
+    model[0].running_var.copy_(torch.tensor([4.0, 1.0]))
+    later[0].running_mean.copy_(torch.tensor([2.0, -3.0]))
+    assert lesson.moved(model, model) == 0
+    assert lesson.moved(model, later) == pytest.approx((1 + 3) / 2, rel=1e-3)
+
+
 def test_the_table_of_a_forgotten_eval_leaves_the_model_alone(quick):
     recipe = quick.but(batchnorm=True, learning_rate=0.02)
     model = lesson.trained(recipe)
     assert not model.training
     before = state(model)
-    rows = lesson.forgotten_eval(model, recipe, batches=(50, 2)).rows
+    table = lesson.forgotten_eval(model, recipe, batches=(50, 2))
+    rows = table.rows
     assert unchanged(model, before)
+    assert "moved the running means by" in table.caption
     assert [row[1] for row in rows] == ["50", "50", "2", "50", "50"]
     assert rows[0][3] == ""
     for row in rows[1:]:

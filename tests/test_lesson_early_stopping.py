@@ -213,6 +213,8 @@ def test_the_figures_are_drawn_without_windows():
     kept = [axes.lines[2].get_xydata()[0].tolist() for axes in curves.axes]
     assert kept == [[4, 1], [2, 2]]  # the last weights where nothing chose, the best where early stopping did
     assert len(lesson.noise(runs).axes) == 3
+    assert lesson.noise(runs).get_suptitle() == "the first 3 of 4 runs"
+    assert lesson.noise(runs[:3]).get_suptitle() == ""
 
 
 def test_smoke_runs_are_few_and_say_so(quick, monkeypatch):

@@ -65,6 +65,8 @@ def test_the_table_of_formats_survives_what_does_not_fit():
 def test_the_drawing_of_the_formats_has_a_bar_and_a_line_each():
     reach, step = lesson.number_lines().axes
     assert [label.get_text() for label in reach.get_yticklabels()] == ["fp16", "bf16", "tf32", "fp32"]
+    assert {axes.get_xlabel() for axes in (reach, step)} == {"size of the number"}
+    assert max(step.lines, key=lambda line: line.get_zorder()).get_label() == "fp16"  # it is dashed, on tf32's line
     lines = {line.get_label(): line.get_ydata()[-1] for line in step.lines}
     assert lines == pytest.approx({name: math.log10(2.0**-of.fraction) for name, of in lesson.FORMATS.items()})
 
@@ -141,6 +143,12 @@ def test_the_ladder_says_why_a_rung_is_missing_and_stops_after_its_steps(monkeyp
     assert rows["tf32"] == ["tf32", "n/a", "n/a", "no tf32 here"]
     assert rows["fp32"][2] == "1.00"
     assert [recipe.steps for recipe in asked] == [3] * 4
+
+
+def test_a_single_slow_round_does_not_count(monkeypatch):
+    rounds = iter([100.0] + [0.5] * 99)
+    monkeypatch.setattr(lesson, "slowdown", lambda *a, **k: next(rounds))
+    assert lesson.bf16_here(MLP) == 0.5
 
 
 def test_where_there_is_no_bf16_hardware_nothing_is_hidden(monkeypatch):
@@ -241,7 +249,7 @@ def test_stored_weights_are_counted_and_the_model_is_left_as_it_was():
         ([0.0, 0.1, -0.1, 0.0, 0.05], "less than half a point either way"),
         ([-9.0, -8.0, -10.0, -9.5, -8.5], "lower, by more than half a point"),
         ([3.0, 3.1, 2.9, 3.0, 3.0], "higher, by more than half a point"),
-        ([-0.5, -0.6, -0.4, -0.55, -0.45], "cannot tell whether by half a point"),
+        ([-0.5, -0.6, -0.4, -0.55, -0.45], "cannot tell whether it is half a point"),
         ([-9.0] * (NEEDED_PAIRS - 1), TOO_FEW),
     ],
 )

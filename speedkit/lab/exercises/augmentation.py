@@ -76,7 +76,7 @@ def _judged(answer):
     # 1,024 draws: with every shift equally likely, none of them is missing.
     if min(len(rows), len(columns)) < 2 * _SHIFT + 1:
         raise Wrong(f"Some shifts never occur: from -{_SHIFT} to {_SHIFT} pixels, both ends included, are asked for.")
-    return "Every image keeps its label, and no epoch sees the same pixels twice in a row."
+    return "Each image draws its own variant, anew at every call."
 
 
 def _why_not(results, images, found):

@@ -5,7 +5,7 @@ import math
 from speedkit.lab.exercise import Exercise, behaves_like, choice, figure, yes_or_no
 
 
-def _waited(losses, min_delta, *, previous=False, resets=True, better=lambda loss, bar: loss < bar):
+def _waited(losses, min_delta, *, previous=False, lowest=False, resets=True, better=lambda loss, bar: loss < bar):
     """Epochs that count as waited, with ways to get it wrong."""
     best, waited = math.inf, 0
     for loss in losses:
@@ -13,9 +13,20 @@ def _waited(losses, min_delta, *, previous=False, resets=True, better=lambda los
             best, waited = loss, 0 if resets else waited
         else:
             waited += 1
-        if previous:
+        if previous or (lowest and loss < best):
             best = loss
     return waited
+
+
+def _against_all_earlier(losses, patience, min_delta):
+    """Right but for the bar: the lowest loss before the last ``patience`` ones, which need not have counted."""
+    return len(losses) > patience and not min(losses[-patience:]) < min(losses[:-patience]) - min_delta
+
+
+_BAR = (
+    "This takes the lowest of all earlier losses for the bar. The bar is the last loss that *counted* as better: see "
+    "`should_stop([2.0, 1.75, 1.4], 1, 0.5)`."
+)
 
 
 def _should_stop(losses, patience, min_delta):
@@ -33,6 +44,7 @@ _CASES = [
     ([3.0, 2.0, 2.0], 1, 0.0),  # equal is not better
     ([2.0, 1.875, 1.75], 2, 0.5),  # better, but by too little
     ([2.0, 1.75, 1.5, 1.25], 3, 0.5),  # little steps add up
+    ([2.0, 1.75, 1.4], 1, 0.5),  # the bar is 1.5: 1.75 did not count, though it was lower
     ([2.0, 2.25], 1, 0.5),
     ([2.0, 1.0], 1, 0.5),
     ([2.0, 1.0, 1.25, 1.5], 3, 0.0),
@@ -59,6 +71,8 @@ def _judge_should_stop(answer):
                 "This compares each loss with the one before it. A loss can fall again without reaching the best: "
                 "compare with the lowest so far.",
             ),
+            (_against_all_earlier, _BAR),
+            (lambda losses, patience, d: _waited(losses, d, lowest=True) >= patience, _BAR),
             (
                 lambda losses, patience, d: _waited(losses, 0.0) >= patience,
                 "This leaves `min_delta` out: a loss that is lower by no more than that does not count as better.",
@@ -137,6 +151,7 @@ kept_epoch = figure(
     3,
     "Epoch 3 has the lowest loss. Its weights have to be copied when it ends: three epochs later they are gone.",
     {
+        0.55: "0.55 is the lowest loss: of which *epoch* is it?",
         6: "Epoch 6 is where patience ran out. Its weights are there anyway; the best ones have the lowest loss.",
         2: "Count epochs from 1 here. (Counted from 0, epoch 2 would be the one.)",
         5: "Epoch 5 has the lowest loss of those that were waited for, not of all.",

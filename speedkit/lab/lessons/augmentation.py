@@ -26,6 +26,7 @@ from speedkit.run import Run, number, percent, size
 from speedkit.train import train
 
 BLOCK = 512  # bytes, the unit of st_blocks
+PLAIN = "no transform"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C8C8C", "#222222")
 
 
@@ -50,6 +51,13 @@ def variants(transform: Callable, images: torch.Tensor, epochs: int) -> torch.Te
             for epoch in range(epochs)
         ]
     )
+
+
+def variants_sheet(transform: Callable, images: torch.Tensor, epochs: int) -> Picture:
+    """A row an image: as it is stored, then what each epoch sees of it; arguments as in :func:`variants`."""
+    seen = variants(transform, images, epochs)
+    rows = {f"image {i}": torch.cat([images[i : i + 1], seen[:, i]]) for i in range(len(images))}
+    return sheet(f"stored, then epochs 1 to {epochs}", **rows)
 
 
 def sheet(caption: str, **rows: torch.Tensor) -> Picture:
@@ -204,12 +212,11 @@ def train_with(transform: Callable | None, recipe: Recipe) -> Run:
 
 
 def harm(recipe: Recipe, seeds: int = 3, **transforms: Callable) -> Table:
-    """Trains with nothing and with each transform, for the same seeds: validation accuracies, and a sentence each.
+    """Trains without a transform and with each, for the same seeds: validation accuracies, and a sentence each.
 
-    transforms: name -> (image uint8 [C, H, W], key) -> image. A loss is said only where every seed lost at least half a
-    point; seeds alone differ by about as much.
+    transforms: name -> (image uint8 [C, H, W], key) -> image. A loss is said only where every seed lost half a point.
     """
-    seeds, ways = 1 if smoke() else seeds, {"nothing": None, **transforms}
+    seeds, ways = 1 if smoke() else seeds, {PLAIN: None, **transforms}
     found = {name: [] for name in ways}
     with tqdm(total=seeds * len(ways), unit="run", leave=False) as bar:
         for seed in range(seeds):  # interleaved, so that nothing favours one of them
@@ -219,12 +226,12 @@ def harm(recipe: Recipe, seeds: int = 3, **transforms: Callable) -> Table:
                 bar.update()
     rows = []
     for name, accuracies in found.items():
-        points = [100 * (mine - plain) for mine, plain in zip(accuracies, found["nothing"], strict=True)]
-        sentence = "" if name == "nothing" else verdict_of_seeds(points)
+        points = [100 * (mine - plain) for mine, plain in zip(accuracies, found[PLAIN], strict=True)]
+        sentence = "" if name == PLAIN else verdict_of_seeds(points)
         said = ", ".join(percent(accuracy) for accuracy in accuracies)
-        differences = "" if name == "nothing" else ", ".join(f"{point:+.1f}" for point in points)
+        differences = "" if name == PLAIN else ", ".join(f"{point:+.1f}" for point in points)
         rows.append([name.replace("_", " "), said, differences, sentence])
-    return Table(["transform", "validation accuracy, a seed each", "points against nothing", ""], rows)
+    return Table(["transform", "validation accuracy, a seed each", f"points against {PLAIN}", ""], rows)
 
 
 def verdict_of_seeds(points: list[float]) -> str:

@@ -47,7 +47,10 @@ def channels(model: nn.Module, images: torch.Tensor, shown: int = 4) -> Figure:
     with torch.no_grad():
         model(images)
     figure = Figure(figsize=(9, 2.8), layout="constrained")
-    for axes, (name, values) in zip(figure.subplots(1, 2), seen.items(), strict=True):
+    many = figure.subplots(1, 2)
+    many[0].set_ylabel("how often", fontsize=9)
+    for axes, (name, values) in zip(many, seen.items(), strict=True):
+        axes.set_xlabel("value", fontsize=9)
         values = values.transpose(0, 1).flatten(1)[:shown].float().cpu().numpy()
         for channel, some in enumerate(values):
             said = f"channel {channel}: mean {some.mean():+.2f}, std {some.std():.2f}"
@@ -122,10 +125,15 @@ class Sweep:
         for on in (False, True):
             means = np.nan_to_num(self.accuracies[on]).mean(axis=1)
             spread.append(f"{100 * (means.max() - means.min()):.1f} points")
-        rows += [["best rate", *(f"{self.best(on):g}" for on in (False, True))], ["best less worst rate", *spread]]
+        rows += [["best rate", *map(self._best_cell, (False, True))], ["best less worst rate", *spread]]
         seeds = self.accuracies[True].shape[1]
         caption = f"Validation accuracy, {seeds} seed{'s' if seeds > 1 else ''} a rate; a run that broke counts as 0."
         return Table(["learning rate", *NAMES.values()], rows, f"{caption} {CUT}" if self.smoke else caption)
+
+    def _best_cell(self, on):
+        best = self.best(on)
+        edge = best in (min(self.rates), max(self.rates))
+        return f"{best:g}, at the edge: try further out" if edge else f"{best:g}"
 
     @staticmethod
     def _cell(values):
@@ -181,7 +189,8 @@ def trained(recipe: Recipe) -> nn.Module:
 def forgotten_eval(model: nn.Module, recipe: Recipe, batches=(500, 50, 10, 2, 1)) -> Table:
     """Validation accuracy with ``eval()``, and without it at several batch sizes and with the images sorted by class.
 
-    The model is left as it was; the last row says what the forgotten pass over sorted images leaves behind.
+    The model is left as it was; the last row says what the forgotten pass over sorted images leaves behind, and the
+    caption how far it moved the running means.
     """
     images, labels = (part[:LOOKED_AT] for part in drain(load(Run(recipe).recipe)).validation)
     order = labels.argsort(stable=True)
@@ -196,9 +205,19 @@ def forgotten_eval(model: nn.Module, recipe: Recipe, batches=(500, 50, 10, 2, 1)
     spoilt = copy.deepcopy(model).train()
     row("eval() forgotten, images sorted by class", 50, accuracy(spoilt, images[order], labels[order], 50))
     row("eval() again, after that", batches[0], accuracy(spoilt.eval(), images, labels, batches[0]))
-    caption = f"The same weights and the same {len(labels):,} validation images in every row."
+    caption = f"The same weights and the same {len(labels):,} validation images in every row. "
+    caption += (
+        f"The pass over the sorted ones moved the running means by {moved(model, spoilt):.2f} standard deviations."
+    )
     heading = ["mode", "batch size", "accuracy", "difference in points"]
     return Table(heading, rows, f"{caption} {CUT}" if smoke() else caption)
+
+
+def moved(model: nn.Module, later: nn.Module) -> float:
+    """How far the running means of ``later`` lie from those of ``model``, in its standard deviations: their mean."""
+    pairs = zip(norms(model), norms(later), strict=True)
+    shares = [(b.running_mean - a.running_mean).abs() / (a.running_var + a.eps).sqrt() for a, b in pairs]
+    return float(torch.cat(shares).mean())
 
 
 def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch: int) -> float:

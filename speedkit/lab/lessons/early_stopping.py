@@ -257,6 +257,8 @@ def noise(runs: list[Watched], patience: int = 1, shown: int = 3) -> Figure:
         axes.set_title(f"seed {run.recipe.seed}", fontsize=9)
         axes.set_xlabel("epoch", fontsize=9)
         axes.grid(alpha=0.3)
+    if len(many) < len(runs):
+        figure.suptitle(f"the first {len(many)} of {len(runs)} runs", fontsize=9)
     many[0].set_ylabel("validation loss", fontsize=9)
     many[0].legend(fontsize=8)
     return figure
@@ -333,5 +335,6 @@ def optimism_figure(runs: list[Watched], size: int = 100) -> Figure:
         axes.set_title(f"{title}, {size} test images", fontsize=9)
         axes.legend(fontsize=8)
         axes.set_yticks([])
+        axes.set_ylabel("test sets", fontsize=9)
     axes.set_xlabel("reported score less the accuracy on fresh images, in points (to the right: too good)", fontsize=9)
     return figure
