@@ -314,6 +314,7 @@ def test_the_running_mean_is_what_torch_says():
         ("batchnorm", "running_mean", 2.5, "half of the way"),
         ("caching", "hit_rate", 25, "per cent"),
         ("caching", "hit_rate", 0.75, r"\*not\* found"),
+        ("caching", "hit_rate", 0, "nothing was kept"),
         ("caching", "hit_rate", 1.0, "Only 1,500"),
         ("caching", "hit_rate", 0.125, "first two epochs"),
         ("caching", "hit_rate", 4, "other way round"),

@@ -125,6 +125,24 @@ def test_real_trials_leave_out_what_would_change_nothing(quick, no_children):
     assert "on top of: device cache" in repr(found)
 
 
+def test_what_was_decided_on_is_not_tried_again(quick, monkeypatch):
+    """Kept or dropped alike: neither is left, even where the dropped one would come out on top."""
+    monkeypatch.setattr(lesson, "fit", run_of)
+    options = {"cache": {"cache": "ram"}, "precision": {"precision": "bf16"}, "channels_last": {"channels_last": True}}
+    one = lesson.decide(compared(quick, quick.but(cache="ram"), step_s=0.5))
+    two = lesson.decide(compared(one.recipe, one.recipe.but(precision="bf16"), step_s=1.5))
+    assert (one.changes, two.changes) == ({"cache": "ram"}, {"precision": "bf16"})
+    assert (one.kept, two.kept) == (True, False)
+    found = lesson.trials(two.recipe, options, decided=(one, two), progress=False)
+    assert list(found.runs) == ["as it is", "channels_last"]
+    assert found.switch == "channels_last"
+    dropped = lesson.decide(compared(quick, quick.but(cache="ram"), pairs=4, step_s=0.5))
+    assert list(lesson.trials(quick, options, decided=(dropped,), progress=False).changes) == [
+        "precision",
+        "channels_last",
+    ]
+
+
 def test_of_several_turns_the_shortest_step_is_kept_and_their_order_is_turned(quick, monkeypatch):
     made, lengths = [], iter([0.02, 0.03, 0.01, 0.04])
 
@@ -195,6 +213,11 @@ def test_the_figure_shows_waiting_and_the_rest_of_every_stage():
     ]
     widths = [round(bar.get_width()) for bar in axes.patches]
     assert widths == [8000, 4000, 1000, 3000, 8000, 0]  # milliseconds: waiting, then the rest, from below
+    pale = [bar.get_alpha() < 1 for bar in axes.patches]
+    assert pale == [True, True, False, False, False, False]  # what was not kept
+    legend = axes.figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["waiting for data", "the rest"]
+    assert {patch.get_alpha() for patch in legend.get_patches()} == {1.0}
     assert show(lesson.bottleneck(one, two)).png.startswith(b"\x89PNG")
 
 

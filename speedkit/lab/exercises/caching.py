@@ -130,6 +130,7 @@ hit_rate = figure(
     {
         25: "That is in per cent: give a share, from 0 to 1.",
         0.75: "That is the share that is *not* found.",
+        0: "0 would mean that nothing was kept.",
         1: "Only 1,500 of the 6,000 images have room in it.",
         0.125: "That is the mean over the first two epochs; the second one alone is asked for.",
         4: "That is images for each place in the cache: the other way round.",

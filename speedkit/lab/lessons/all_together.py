@@ -154,13 +154,24 @@ class Trials:
         return self.table()._repr_html_()
 
 
-def trials(recipe: Recipe, changes: dict[str, dict], turns: int = 1, progress: bool = True) -> Trials:
+def trials(
+    recipe: Recipe,
+    changes: dict[str, dict],
+    turns: int = 1,
+    decided: tuple["Decision", ...] = (),
+    progress: bool = True,
+) -> Trials:
     """Runs a recipe as it is, and with each change that would change anything, so many times in turn.
 
-    Of the runs with one change, the one with the shortest step is kept. Workers are left out where all images lie on
-    the device: they would have nothing to do.
+    Of the runs with one change, the one with the shortest step is kept. Left out are the changes that were ``decided``
+    on, kept or dropped, and workers where all images lie on the device: they would have nothing to do.
     """
-    left = {name: change for name, change in changes.items() if recipe.but(**change) != recipe}
+    done = [decision.changes.items() for decision in decided]
+    left = {
+        name: change
+        for name, change in changes.items()
+        if recipe.but(**change) != recipe and not any(change.items() <= tried for tried in done)
+    }
     if recipe.cache == "device":
         left.pop("workers", None)
     found = Trials(recipe, left, {}, 1 if smoke() else turns)
@@ -195,11 +206,12 @@ def before_and_after(first: Trials, second: Trials) -> Table:
 
 @dataclass(frozen=True, repr=False)
 class Decision:
-    """The recipe to go on with, and the sentence that says why."""
+    """The recipe to go on with, the sentence that says why, and what was decided on: field of the recipe -> value."""
 
     recipe: Recipe
     kept: bool
     sentence: str
+    changes: dict[str, object]
 
     def __repr__(self):
         return self.sentence
@@ -212,14 +224,16 @@ def decide(comparison: Comparison, metric: str = "step_s") -> Decision:
     """
     row = comparison.row(metric)
     change = _change(comparison) or "no change"
+    tried = {name: after for name, (_, after) in comparison.changes.items()}
     _, _, effect, between = row.texts()
     if comparison.too_few:
-        return Decision(comparison.baseline, False, f"{change}: not judged, {comparison.too_few}. It is left out.")
+        sentence = f"{change}: not judged, {comparison.too_few}. It is left out."
+        return Decision(comparison.baseline, False, sentence, tried)
     better, enough = (LOWER, True) if METRICS[metric].is_ratio else (HIGHER, row.effect >= MATERIAL_POINTS)
     pays = row.verdict == better and enough
     recipe = comparison.variant if pays else comparison.baseline
     verdict = f"{row.verdict}, {row.why}" if row.why else f"{row.verdict} ({effect}, interval {between})"
-    return Decision(recipe, pays, f"{change}: {'kept' if pays else 'dropped'}. {row.title}: {verdict}.")
+    return Decision(recipe, pays, f"{change}: {'kept' if pays else 'dropped'}. {row.title}: {verdict}.", tried)
 
 
 def _change(comparison):
@@ -227,20 +241,28 @@ def _change(comparison):
 
 
 def bottleneck(*comparisons: Comparison) -> Figure:
-    """Bars of a step's waiting and of its rest: the first baseline, then each comparison's variant. Medians of runs."""
-    named = {f"the newcomer's: {comparisons[0].baseline.label}": (comparisons[0], "baseline")} if comparisons else {}
+    """Bars of a step's waiting and of its rest: the first baseline, then each comparison's variant. Medians of runs.
+
+    What was not kept is pale: the next comparison went on without it.
+    """
+    named = (
+        {f"the newcomer's: {comparisons[0].baseline.label}": (comparisons[0], "baseline", 1.0)} if comparisons else {}
+    )
     for place, comparison in enumerate(comparisons, 1):
-        outcome = "kept" if decide(comparison).kept else "not kept"
-        named[f"{place}. {_change(comparison)}: {outcome}"] = (comparison, "variant")
+        outcome, strength = ("kept", 1.0) if decide(comparison).kept else ("not kept", 0.35)
+        named[f"{place}. {_change(comparison)}: {outcome}"] = (comparison, "variant", strength)
     with DRAWING:
         figure = Figure(figsize=(9, 0.9 + 0.5 * len(named)), layout="constrained")
         axes = figure.subplots()
-        for height, (comparison, arm) in enumerate(reversed(named.values())):
+        for height, (comparison, arm, strength) in enumerate(reversed(named.values())):
             step, wait = (1000 * getattr(comparison.row(metric), arm) for metric in ("step_s", "wait_s"))
-            axes.barh(height, wait, 0.65, color=WAITING, label="waiting for data" if height == 0 else "")
-            axes.barh(height, step - wait, 0.65, wait, color=COMPUTING, label="the rest" if height == 0 else "")
+            names = (
+                ("waiting for data", "the rest") if height == len(named) - 1 else ("", "")
+            )  # of a bar that is not pale
+            axes.barh(height, wait, 0.65, color=WAITING, alpha=strength, label=names[0])
+            axes.barh(height, step - wait, 0.65, wait, color=COMPUTING, alpha=strength, label=names[1])
         axes.set_yticks(range(len(named)), list(named)[::-1], fontsize=9, parse_math=False)
-        axes.set_xlabel("milliseconds a step", fontsize=9)
+        axes.set_xlabel("milliseconds a step; pale: not kept", fontsize=9)
         figure.legend(loc="outside upper right", ncols=2, fontsize=9, frameon=False)
         return figure
 

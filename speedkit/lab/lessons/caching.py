@@ -247,7 +247,7 @@ def _judged(points):
     found = verdict(low, high)
     said = f"Median over the pairs {middle:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}: {found}."
     if found != NO_DIFFERENCE and abs(middle) < MATERIAL_POINTS:
-        said += " That is under half a point, and seeds alone differ by as much: no claim is made."
+        said += " That is under half a point: no claim is made."
     return said
 
 

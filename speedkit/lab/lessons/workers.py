@@ -87,7 +87,7 @@ def by_workers(*runs: Run) -> Table:
                 size(run.figures.get("host_memory")),
             ]
         )
-    heading = ["run", "first batch after", "waiting", "computing", "a step", "against the first row"]
+    heading = ["run", "first batch after", "waiting", "computing", "a step", "step, times the first row's"]
     heading += ["whole run", "main memory, processes"]
     caption = (
         "Means over the steps but the first, one run each. The main memory counts pages that processes share once for "
