@@ -245,9 +245,7 @@ def bottleneck(*comparisons: Comparison) -> Figure:
 
     What was not kept is pale: the next comparison went on without it.
     """
-    named = (
-        {f"the newcomer's: {comparisons[0].baseline.label}": (comparisons[0], "baseline", 1.0)} if comparisons else {}
-    )
+    named = {f"the newcomer's: {each.baseline.label}": (each, "baseline", 1.0) for each in comparisons[:1]}
     for place, comparison in enumerate(comparisons, 1):
         outcome, strength = ("kept", 1.0) if decide(comparison).kept else ("not kept", 0.35)
         named[f"{place}. {_change(comparison)}: {outcome}"] = (comparison, "variant", strength)
@@ -256,11 +254,10 @@ def bottleneck(*comparisons: Comparison) -> Figure:
         axes = figure.subplots()
         for height, (comparison, arm, strength) in enumerate(reversed(named.values())):
             step, wait = (1000 * getattr(comparison.row(metric), arm) for metric in ("step_s", "wait_s"))
-            names = (
-                ("waiting for data", "the rest") if height == len(named) - 1 else ("", "")
-            )  # of a bar that is not pale
-            axes.barh(height, wait, 0.65, color=WAITING, alpha=strength, label=names[0])
-            axes.barh(height, step - wait, 0.65, wait, color=COMPUTING, alpha=strength, label=names[1])
+            top = height == len(named) - 1  # it is not pale, so the legend is not either
+            look = {"height": 0.65, "alpha": strength}
+            axes.barh(height, wait, color=WAITING, label="waiting for data" if top else "", **look)
+            axes.barh(height, step - wait, left=wait, color=COMPUTING, label="the rest" if top else "", **look)
         axes.set_yticks(range(len(named)), list(named)[::-1], fontsize=9, parse_math=False)
         axes.set_xlabel("milliseconds a step; pale: not kept", fontsize=9)
         figure.legend(loc="outside upper right", ncols=2, fontsize=9, frameon=False)
