@@ -32,6 +32,19 @@ READY = """async () => {
     return true;
 }"""
 
+# JupyterLab can drop cells that are run as soon as it says that it is ready: their prompts stay empty.
+RUN_ALL = """async () => {
+    const pause = seconds => new Promise(after => setTimeout(after, 1000 * seconds));
+    const never = pause(600).then(() => { throw new Error('the cells did not end within ten minutes') });
+    for (let time = 0; time < 5; time++) {
+        const run = window.jupyterapp.commands.execute('notebook:run-all-cells');
+        await Promise.race([run, pause(3)]);
+        if (document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent !== '[ ]:')
+            return await Promise.race([run, never]);
+    }
+    throw new Error('JupyterLab did not begin to run the cells');
+}"""
+
 
 def chromium() -> str | None:
     """The browser's program, where one is installed."""
@@ -121,7 +134,7 @@ def open_notebook(page, server: Server, name: str):
 
 def run_all(page):
     """Runs every cell and returns when the last one has ended."""
-    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate(RUN_ALL)
 
 
 def whole_height(page) -> int:
