@@ -466,10 +466,11 @@ class Images(torch.utils.data.Dataset):
 
     def __getitems__(self, keys: list[int]):
         """Images uint8 [B, C, H, W], labels int64 [B], and how many images were read from the source."""
-        positions = torch.tensor(keys) % self.count
+        positions = torch.from_numpy(np.array(keys, np.int64)) % self.count
         images, reads = caching.lookup(self.cache, positions, self.source.read)
         if self.augment:
-            images = torch.stack([self.augment(image, key) for image, key in zip(images, keys, strict=True)])
+            for image, key in zip(images, keys, strict=True):  # in place: a second batch would cost as much again
+                image.copy_(self.augment(image, key))
         return images, self.source.labels[positions], reads
 
 

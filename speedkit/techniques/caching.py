@@ -55,8 +55,10 @@ def lookup(cache, positions: torch.Tensor, read) -> tuple[torch.Tensor, int]:
     read: position -> uint8 [C, H, W], called for each image that the cache does not hold. ``cache`` may be None.
     """
     capacity = len(cache.filled) if cache else 0
-    if capacity and bool((positions < capacity).all()) and bool(cache.filled[positions].all()):
-        return cache.images[positions], 0
+    where = positions.numpy()
+    if capacity and where.max() < capacity and cache.filled.numpy()[where].all():
+        # NumPy copies whole images; to torch's indexing every pixel is an element, and its threads wake slowly.
+        return torch.from_numpy(cache.images.numpy()[where]), 0
     images, reads = [], 0
     for position in positions.tolist():
         if position < capacity and cache.filled[position]:
