@@ -538,6 +538,7 @@ class DeviceLoader:
         self.augment = recipe.augment
         if self.augment != "off":
             self.crop_and_flip = augmentation.BatchCropAndFlip(self.images, recipe.shift)
+        if self.augment == "heavy":
             self.heavy = augmentation.Heavy(recipe.shift, recipe.seed)
 
     def __len__(self):
@@ -548,14 +549,15 @@ class DeviceLoader:
         self.batches.epoch = number
         generator = torch.Generator(self.images.device)
         generator.manual_seed(self.batches.seed * 1_000_003 + number)
-        for step, positions in enumerate(self.batches.order().to(self.images.device)):
-            key = number * len(self) + step
-            yield self._images(positions, generator, key), self.labels[positions], 0
+        order = self.batches.order().to(self.images.device)
+        chosen = order if self.augment == "off" else self.crop_and_flip.draw(order, generator)
+        for step, (some, labels) in enumerate(zip(chosen, self.labels[order], strict=True)):
+            yield self._images(some, number * len(self) + step), labels, 0
 
-    def _images(self, positions, generator, key):
+    def _images(self, chosen, key):
         if self.augment == "off":
-            return self.images[positions]
-        images = self.crop_and_flip(positions, generator)
+            return self.images.index_select(0, chosen)
+        images = self.crop_and_flip.cut(chosen)
         return self.heavy.rand_augment(images, key) if self.augment == "heavy" else images
 
     def processes(self) -> list:

@@ -111,6 +111,26 @@ def test_a_batch_gathers_the_images_that_were_asked_for():
     assert batch.amax((1, 2, 3)).tolist() == [4, 4, 10, 1, 6]
 
 
+@pytest.mark.parametrize("shape", [(4, 3, 8, 6), (4, 1, 7, 7)])
+def test_the_line_holds_every_window_of_every_image(shape):
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    batch = BatchCropAndFlip(images, 2)
+    places = [
+        (
+            torch.tensor([image * batch.image + down * batch.row + right * batch.pixel]),
+            (image, slice(None), down, right),
+        )
+        for image in range(8)
+        for down in range(5)
+        for right in range(5)
+    ]
+    assert all(torch.equal(batch.cut(place)[0], batch.windows[window]) for place, window in places)
+    assert len(batch.line) == places[-1][0] + 1
+    drawn = batch.draw(torch.tensor([[0, 1], [2, 3]]), torch.Generator())
+    assert drawn.shape == (2, 2)
+    assert {int(place) for place in drawn.flatten()} <= {int(place) for place, _ in places}
+
+
 def test_every_image_of_a_batch_gets_its_own_window():
     batch = BatchCropAndFlip(dotted()[None], SHIFT)(torch.zeros(64, dtype=torch.int64), torch.Generator())
     assert len({moved(image) for image in batch}) > 10

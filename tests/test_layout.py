@@ -135,6 +135,12 @@ print(sorted(found))
     assert done.returncode == 0
 
 
+def test_importing_the_package_does_not_load_torchvision():
+    """It takes about as long to load as torch, and only some recipes need it."""
+    done = in_a_new_process("import sys, speedkit, speedkit.data; print('torchvision' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_one_technique_is_one_file_one_test_and_one_switch():
     techniques = {path.stem for path in (PACKAGE / "techniques").glob("*.py")} - {"__init__"}
     names = {"augment": "augmentation", "cache": "caching"}

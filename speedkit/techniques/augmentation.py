@@ -8,7 +8,6 @@ import random
 
 import torch
 import torch.nn.functional as F
-from torchvision.transforms import v2
 
 
 class CropAndFlip:
@@ -30,6 +29,8 @@ class Heavy:
     """RandAugment, two operations at magnitude 9, then crop and flip: many times the work of a crop."""
 
     def __init__(self, shift: int, seed: int):
+        from torchvision.transforms import v2  # here, as it takes about as long to load as torch
+
         self.crop_and_flip, self.seed = CropAndFlip(shift, seed), seed
         self.transform = v2.RandAugment(num_ops=2, magnitude=9)
 
@@ -46,26 +47,34 @@ class Heavy:
 class BatchCropAndFlip:
     """The same crop and flip for a whole batch at once, on the device that holds all images.
 
-    Padded and mirrored copies are made once; a batch is then a single gather: which image, which of the two
-    copies, which window.
+    Padded and mirrored copies are made once; a batch is then a single gather of windows.
     """
 
     def __init__(self, images: torch.Tensor, shift: int):
         """images: uint8 [N, C, H, W]."""
-        self.count, (height, width) = len(images), images.shape[-2:]
-        padded = F.pad(images, (shift,) * 4)
-        self.windows = torch.cat([padded, padded.flip(-1)]).unfold(2, height, 1).unfold(3, width, 1)
-        self.places = 2 * shift + 1
+        self.count, self.shifts, (height, width) = len(images), 2 * shift + 1, images.shape[-2:]
+        both = F.pad(torch.cat([images, images.flip(-1)]), (shift,) * 4)
+        self.windows = both.unfold(2, height, 1).unfold(3, width, 1)  # [2 N, C, down, right, H, W]
+        # In a line, a window stands at its first pixel's place in memory: one index finds it, instead of three.
+        self.image, channel, self.row, self.pixel = both.stride()
+        places = (2 * self.count - 1) * self.image + 2 * shift * (self.row + self.pixel) + 1
+        self.line = both.as_strided((places, *images.shape[1:]), (1, channel, self.row, self.pixel))
+
+    def draw(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """A random window of each image at ``indices``: its place in the line, int64."""
+        size = {"size": indices.shape, "device": indices.device, "generator": generator}
+        mirrored, down, right = (torch.randint(choices, **size) for choices in (2, self.shifts, self.shifts))
+        return (indices + mirrored * self.count) * self.image + down * self.row + right * self.pixel
+
+    def cut(self, places: torch.Tensor) -> torch.Tensor:
+        # On a CPU index_select copies rows; to [places] every pixel is an element.
+        return self.line.index_select(0, places) if places.device.type == "cpu" else self.line[places]
 
     def __call__(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """indices: int64 [B], on the images' device; returns uint8 [B, C, H, W]."""
-        draw = {"size": indices.shape, "device": indices.device, "generator": generator}
-        mirrored = torch.randint(0, 2, **draw) * self.count
-        return self.windows[
-            indices + mirrored, :, torch.randint(self.places, **draw), torch.randint(self.places, **draw)
-        ]
+        return self.cut(self.draw(indices, generator))
 
 
 def per_image(name: str, shift: int, seed: int):
     """The transform named by ``Recipe.augment``: a callable (image, key) -> image, or None for "off"."""
-    return {"off": None, "light": CropAndFlip(shift, seed), "heavy": Heavy(shift, seed)}[name]
+    return {"off": lambda *_: None, "light": CropAndFlip, "heavy": Heavy}[name](shift, seed)
