@@ -363,23 +363,6 @@ def test_the_interrupt_button_stops_a_run(notebook):
     ended(page, "Stopped")
 
 
-def test_the_panel_answers_while_a_cell_runs(notebook):
-    """Its messages keep their order and do not wait for the cell: not so when a kernel hears them in two threads."""
-    page = notebook(SETUP, LONG, "panel.run() if panel.runs else None")
-    button(page, "Run").click()
-    training(page)
-    button(page, "Stop").click()
-    ended(page, "Stopped")
-
-    page.evaluate(BEGIN_CELL, 2)
-    training(page)
-    page.get_by_label("Epochs").fill("abc")
-    button(page, "Stop").click()
-    ended(page, "Stopped")
-    button(page, "Run").click()
-    expect(page.get_by_role("alert")).to_contain_text("epochs='abc' is not allowed")
-
-
 def focused(page):
     """The name of the control that has the keyboard."""
     return page.evaluate("() => { const e = document.activeElement; return (e.labels?.[0] ?? e).textContent.trim() }")

@@ -368,6 +368,26 @@ def test_the_threads_of_a_run_touch_no_control(endless, monkeypatch):
     assert readers == {threading.main_thread()}
 
 
+def test_whenever_a_control_or_run_sends_all_of_them_do_run_last(panel, monkeypatch):
+    sent, original = [], panel_module.widgets.Widget.send_state
+
+    def send_state(widget, key=None):
+        sent.append(widget)
+        original(widget, key)
+
+    monkeypatch.setattr(panel_module.widgets.Widget, "send_state", send_state)
+    together = [*panel.controls.values(), panel.run_button]
+    panel.controls["epochs"].value = "1"  # as it was; and now another value
+    panel.controls["epochs"].value = "2"
+    assert sent[-len(together) :] == together
+    sent.clear()
+    panel.controls["epochs"].value = "1"
+    panel.run()
+    of_them = [widget for widget in sent if widget in together]
+    assert of_them[-len(together) :] == together  # at the end of the run
+    assert len(of_them) >= 3 * len(together)  # when the value was set, at the beginning and at the end
+
+
 def test_a_new_run_of_the_same_panel_ends_the_old_one(endless):
     panel = Panel(endless)
     panel.start()

@@ -125,6 +125,7 @@ class Panel:
             control.add_class(f"sk-{name.replace('_', '-')}")
             if name == front:
                 control.add_class("sk-front")
+            control.observe(lambda _: self._hear_in_order(), "value")
         self.run_button = widgets.Button(description="Run", button_style="primary")
         self.stop_button = widgets.Button(description="Stop", disabled=True)
         self.clear_button = widgets.Button(description="Forget earlier runs")
@@ -225,6 +226,7 @@ class Panel:
         self.where.value = ""
         self.bar.value, self.bar.bar_style = 0.0, "info"
         self.run_button.disabled, self.stop_button.disabled = True, False
+        self._hear_in_order()
         self._show_status("Preparing …")
         self._ended = threading.Event()
         threading.Thread(target=self._tick, args=(runner.run, self._ended), name="speedkit chart", daemon=True).start()
@@ -257,6 +259,7 @@ class Panel:
         self._ended.set()
         with self._frames:
             self.run_button.disabled, self.stop_button.disabled = False, True
+            self._hear_in_order()
             self.bar.value = 1.0 if run.status == "finished" else self.bar.value
             self.bar.bar_style = {"finished": "success", "stopped": "warning"}.get(run.status, "danger")
             took = f"after {run.count:,} steps, {seconds(run.seconds)}" if run.count else "before the first step"
@@ -272,6 +275,15 @@ class Panel:
             else:  # there is nothing to see of it: the run before stays
                 self._shown = self.runs[-1] if self.runs else None
                 self._draw()
+
+    def _hear_in_order(self):
+        """Keeps a click on Run behind what was typed before it.
+
+        ipykernel 7.4 hears a widget in the thread that last sent something of it. So whenever Run or a control sends,
+        all of them do, Run last: they are then heard in one thread, in the order in which they were used.
+        """
+        for widget in (*self.controls.values(), self.run_button):
+            widget.send_state("tooltip")
 
     # Showing
 
