@@ -29,7 +29,9 @@ READY = """async () => {
     const kernel = panel.sessionContext.session?.kernel;
     if (!kernel) return false;
     await kernel.info;
-    return true;
+    // The first requests can get lost on their way to a new kernel: it is ready when it has answered one.
+    const answer = kernel.requestExecute({code: 'None', silent: true, store_history: false}).done.then(() => true);
+    return await Promise.race([answer, new Promise(after => setTimeout(() => after(false), 5000))]);
 }"""
 
 # JupyterLab can drop cells that are run as soon as it says that it is ready: their prompts stay empty.
