@@ -242,12 +242,15 @@ class Row:
     def texts(self) -> tuple[str, str, str, str]:
         """(baseline, variant, effect, interval) in words."""
         metric = METRICS[self.metric]
-        values = self.effect, self.low, self.high
-        if metric.unit == "images" and self.baseline > 0:  # without the half image that gave "never" a ratio
-            values = (abs(max(round(value * (self.baseline + 0.5) - 0.5, 6), 0.0)) / self.baseline for value in values)
-        effect, low, high = (_effect(metric, value) for value in values)
+        effect, low, high = (_effect(metric, self._exact(value)) for value in (self.effect, self.low, self.high))
         between = f"{low} to {high}" if math.isfinite(self.low) else NOT_AVAILABLE
         return metric.text(self.baseline), metric.text(self.variant), effect, between
+
+    def _exact(self, ratio):
+        """A ratio of counts without the half image that gave "never" a ratio; any other effect as it is."""
+        if METRICS[self.metric].unit != "images" or not self.baseline or math.isnan(ratio):
+            return ratio
+        return max(0.0, round(ratio * (self.baseline + 0.5) - 0.5, 6)) / self.baseline
 
 
 def _effect(metric, value):
@@ -409,7 +412,7 @@ class Comparison:
             (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if metric.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
         )
         small = lowest < row.low and row.high < highest
-        if small and self.reads_processes and claim.metric in ("peak_memory", "host_memory"):
+        if small and self.reads_processes and metric.unit == "bytes":
             return Judgement(claim, CANNOT_TELL, f"{why}: what differs is less than a tenth of the processes' memory")
         if row.verdict != NO_DIFFERENCE:
             if small:

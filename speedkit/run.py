@@ -153,15 +153,17 @@ class Run:
         """
         if name == "images_per_s":
             return self.recipe.batch_size / self.mean("step_s")
-        values = self.column(name)[1:]
-        values = values[np.isfinite(values)]
+        values = self._after_the_first(name)
         return float(values.mean()) if len(values) else math.nan
 
     def median(self, name: str) -> float:
         """The median of a step column without the first step; nan where there is none."""
-        values = self.column(name)[1:]
-        values = values[np.isfinite(values)]
+        values = self._after_the_first(name)
         return float(np.median(values)) if len(values) else math.nan
+
+    def _after_the_first(self, name):
+        values = self.column(name)[1:]
+        return values[np.isfinite(values)]
 
     def last(self, name: str) -> float:
         """The last value of an epoch column; nan before the first epoch has ended."""

@@ -61,9 +61,8 @@ def test_a_new_run_is_empty_and_knows_nothing_yet():
         assert run.column(name).shape == (0,)
     for name in EPOCH_COLUMNS:
         assert run.epoch_column(name).shape == (0,)
-    assert all(
-        math.isnan(value) for value in (run.waiting_share, run.median("loss"), run.mean("images_per_s"), run.last("t"))
-    )
+    assert all(math.isnan(value) for value in (run.waiting_share, run.median("loss"), run.last("validation_loss")))
+    assert math.isnan(run.mean("images_per_s"))
     assert "n/a" in repr(run)
 
 

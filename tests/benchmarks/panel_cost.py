@@ -1,7 +1,7 @@
 """What watching costs: ``train`` under the live panel, in a real kernel, against the same training written by hand.
 
 Both trainings go on at the same time and take turns, a block of steps each, so that a machine that grows slower or
-faster meanwhile does so for both. ``python -m tests.benchmarks.panel_cost`` takes about eight minutes on two cores.
+faster meanwhile does so for both. ``python -m tests.benchmarks.panel_cost`` takes about four minutes on two cores.
 Nothing else should run meanwhile.
 """
 

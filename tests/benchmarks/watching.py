@@ -64,10 +64,7 @@ OPENED = f"""async () => {{
     while (!await ready()) await pause(0.02);
     const listens = performance.now() / 1000;
     const stands = drawn(() => document.querySelector('.sk-chart')?.clientHeight > 0, () => 0);
-    do {{  // JupyterLab can drop cells that are run as soon as it says that it is ready: then they are run again
-        window.jupyterapp.commands.execute('notebook:run-all-cells');
-        await pause(2);
-    }} while (document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent === '[ ]:');
+    window.jupyterapp.commands.execute('notebook:run-all-cells');
     const never = pause(60).then(() => {{ throw new Error('the panel did not appear within a minute') }});
     return [listens, await Promise.race([stands, never])];
 }}"""

@@ -116,17 +116,10 @@ def number_lines() -> Figure:
         reach.barh(height, normal - low, left=low, height=0.5, color=COLOURS[name], alpha=0.4)
         powers = np.arange(math.log2(of.smallest), math.log2(of.largest))  # of two: there the share is largest
         share = [math.log10(of.spacing(2.0**power) / 2.0**power) for power in powers]
-        width, dashes = (2, (2, 1.5)) if name == "fp16" else (3 if name == "tf32" else 2, ())  # those two coincide
-        on_top = 3 if name == "fp16" else 2
-        step.plot(
-            powers * math.log10(2),
-            share,
-            color=COLOURS[name],
-            linewidth=width,
-            dashes=dashes,
-            label=name,
-            zorder=on_top,
-        )
+        look = {"linewidth": 3 if name == "tf32" else 2}
+        if name == "fp16":  # it coincides with tf32, and lies on top of it
+            look |= {"dashes": (2, 1.5), "zorder": 3}
+        step.plot(powers * math.log10(2), share, color=COLOURS[name], label=name, **look)
     reach.set_yticks(range(4), list(reversed(FORMATS)))
     reach.set_title("range (pale: fewer and fewer digits)", fontsize=9)
     step.set_title("step to the next number, as a share of the number", fontsize=9)
