@@ -10,6 +10,8 @@ import numpy as np
 
 from speedkit import hardware
 from speedkit.compare import interval
+from speedkit.run import seconds as in_words
+from speedkit.run import size
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,7 +26,8 @@ def paired(ways: dict, pairs: int, seed: int = 0) -> dict:
         for name in draw.permutation(list(ways)):
             times[name].append(ways[name]())
         print(
-            f"pair {pair + 1} of {pairs}: " + ", ".join(f"{name} {times[name][-1]:.3f} s" for name in ways), flush=True
+            f"pair {pair + 1} of {pairs}: " + ", ".join(f"{name} {in_words(times[name][-1])}" for name in ways),
+            flush=True,
         )
     return ratio(times)
 
@@ -75,11 +78,13 @@ def table() -> str:
 
 
 def _text(figure):
-    if not isinstance(figure, dict) or not {"ratio", "median_s"} & figure.keys():
+    if not isinstance(figure, dict) or not {"ratio", "median_s", "bytes"} & figure.keys():
         return ""
-    value = f"{figure['ratio']:.3f}" if "ratio" in figure else f"{figure['median_s']:.3f} s"
+    if "bytes" in figure:
+        return size(figure["bytes"])
+    value, text = (figure["ratio"], "{:.4g}".format) if "ratio" in figure else (figure["median_s"], in_words)
     if figure["interval"] is None:
-        return value
-    low, high = figure["interval"]
+        return text(value)
+    low, high = map(text, figure["interval"])
     count = f"{figure['pairs']} pairs" if "ratio" in figure else f"{len(figure['seconds'])} times"
-    return f"{value} ({low:.3f} to {high:.3f}, {count})"
+    return f"{text(value)} ({low} to {high}, {count})"

@@ -12,17 +12,14 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import torch
 from jupyter_client.manager import start_new_kernel
-from torch.nn.functional import cross_entropy
 
 import speedkit as sk
-from speedkit import hardware
-from speedkit.data import drain, load, make_loader
 from speedkit.lab import runner
 from speedkit.run import Step
-from speedkit.train import new_model, train
+from speedkit.train import train
 from tests.benchmarks import keep, ratio
+from tests.benchmarks.by_hand import now, steps_by_hand
 
 RECIPE = sk.Recipe(cache="ram", batch_size=11, epochs=1)  # an epoch of 5,000 steps: no evaluation falls between them
 PLAN = {200: {"block": 50, "runs": 40}, 5_000: {"block": 125, "runs": 3}}  # steps of a run -> steps of a turn, runs
@@ -58,31 +55,11 @@ class Turns:
             self.begin(name)
 
 
-def now() -> float:
-    """The time at which everything that was asked of a GPU is done."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def by_hand(recipe, turns):
-    """A loop without meter, run, evaluation and panel."""
-    device = hardware.machine(recipe.device).device
-    data = drain(load(recipe))
-    model = new_model(recipe, data).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-    with closing(drain(make_loader(recipe, data, device))) as loader:
-        turns.begin(BY_HAND)
-        batches = (batch for epoch in range(recipe.epochs) for batch in loader.epoch(epoch))
-        for step, (images, labels, _) in enumerate(batches):
-            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-            loss = cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            turns.after(BY_HAND, step + 1)
-            if step + 1 == recipe.steps:
-                break
+    """Takes its turns with a loop without meter, run, evaluation and panel."""
+    turns.begin(BY_HAND)
+    for step, _ in enumerate(steps_by_hand(recipe)):
+        turns.after(BY_HAND, step + 1)
 
 
 def under_the_panel(recipe, turns, panel=None):

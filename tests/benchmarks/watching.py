@@ -30,7 +30,8 @@ import numpy as np
 
 from tests import jupyter
 from tests.benchmarks import keep, ratio, result, several
-from tests.benchmarks.panel_cost import BY_HAND, PANEL, RECIPE, Turns, by_hand, now, under_the_panel
+from tests.benchmarks.by_hand import now
+from tests.benchmarks.panel_cost import BY_HAND, PANEL, RECIPE, Turns, by_hand, under_the_panel
 
 ROOT = Path(__file__).resolve().parents[2]
 OPENINGS = 9

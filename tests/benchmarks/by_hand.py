@@ -1,0 +1,36 @@
+"""The same training as a recipe's, written by hand: what ``train``, meter and panel are measured against."""
+
+import itertools
+import time
+from contextlib import closing
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from speedkit import hardware
+from speedkit.data import drain, load, make_loader
+from speedkit.train import new_model
+
+
+def now() -> float:
+    """The time at which everything that was asked of a GPU is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def steps_by_hand(recipe):
+    """The steps of a loop without meter, run, evaluation and panel, one at a time."""
+    device = hardware.machine(recipe.device).device
+    data = drain(load(recipe))
+    model = new_model(recipe, data).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, nesterov=True)
+    with closing(drain(make_loader(recipe, data, device))) as loader:
+        batches = (batch for epoch in range(recipe.epochs) for batch in loader.epoch(epoch))
+        for images, labels, _ in itertools.islice(batches, recipe.steps):
+            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            loss = cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield

@@ -1,0 +1,65 @@
+"""What the kit itself takes: the time to import it, and the memory of a long run's record and of its chart.
+
+``python -m tests.benchmarks.footprint`` takes about two minutes on two cores. Nothing else should run meanwhile.
+"""
+
+import gc
+import subprocess
+import sys
+import time
+from functools import partial
+
+import psutil
+
+from speedkit.recipe import Recipe
+from speedkit.run import Run
+from tests.benchmarks import keep, paired
+
+PAIRS = 15
+STEPS = 100_000
+
+
+def import_seconds(code: str) -> float:
+    """Seconds that a new Python takes from its start to its end."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - start
+
+
+def record_and_chart(steps: int = STEPS) -> int:
+    """Bytes by which this process grows with the record of a long run, its live chart and its figure."""
+    from speedkit.lab import chart
+
+    def drawn(run):
+        return chart.svg(run), chart.text(run), chart.png(run)
+
+    drawn(_recorded(10))  # loads what drawing needs, whatever is drawn
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    run = _recorded(steps)
+    pictures = drawn(run)
+    grown = psutil.Process().memory_info().rss - before
+    assert run.count == steps
+    assert all(pictures)
+    return grown
+
+
+def _recorded(steps):
+    run = Run(Recipe())
+    for step in range(steps):
+        run.step(epoch=0, t=step / 100, wait_s=0.001, compute_s=0.01, step_s=0.011, memory=1e9, loss=1.0, reads=0)
+    return run
+
+
+def main():
+    codes = {"speedkit": "import speedkit", "torch and ipywidgets": "import torch, ipywidgets"}
+    ways = {name: partial(import_seconds, code) for name, code in codes.items()}
+    for way in ways.values():
+        way()
+    figures = {"import speedkit / import torch and ipywidgets": paired(ways, PAIRS)}
+    figures[f"record of {STEPS:,} steps, with its chart"] = {"bytes": record_and_chart()}
+    print(keep("footprint", figures))
+
+
+if __name__ == "__main__":
+    main()

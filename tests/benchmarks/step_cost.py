@@ -1,0 +1,103 @@
+"""What recording costs: a step of ``train`` with meter and record, but no panel, against the same step by hand.
+
+Paired: the two trainings stand side by side in one thread and take turns, a block of steps each, in random order.
+Added up: the loop of ``train`` around a network that does nothing, less the loop by hand around the same.
+``python -m tests.benchmarks.step_cost`` takes about three minutes on two cores. Nothing else should run meanwhile.
+"""
+
+import time
+
+import numpy as np
+import torch
+
+import speedkit as sk
+from speedkit import hardware
+from speedkit.meter import Meter
+from speedkit.run import Run, Step
+from speedkit.techniques.precision import Precision
+from speedkit.train import train
+from tests.benchmarks import keep, ratio, several
+from tests.benchmarks.by_hand import now, steps_by_hand
+
+RECIPE = sk.Recipe(cache="ram", batch_size=64, epochs=30)
+BLOCK, TURNS = 40, 240
+BY_HAND, TRAIN = "by hand", "train"
+
+
+def in_turns(recipe: sk.Recipe, turns: int = TURNS, block: int = BLOCK) -> dict:
+    """Blocks of steps of both loops, by turns; a block that holds the end of an epoch is not counted."""
+    epoch = 55_000 // recipe.batch_size
+    loops = {TRAIN: (record for record in train(recipe) if isinstance(record, Step)), BY_HAND: steps_by_hand(recipe)}
+    draw, times, done = np.random.default_rng(0), {name: [] for name in loops}, 0
+    for _ in range(turns):
+        took = {}
+        for name in draw.permutation(list(loops)):
+            start = now()
+            for _ in range(block):
+                next(loops[name])
+            took[name] = now() - start
+        done += block
+        if done > block and done // epoch == (done - block - 1) // epoch:
+            for name, seconds in took.items():
+                times[name].append(seconds)
+    for loop in loops.values():
+        loop.close()
+    return ratio(times)
+
+
+class Nothing:
+    """A loader, a loss and an optimizer that have nothing to do."""
+
+    def __init__(self, device: str, steps: int):
+        self.batch = torch.zeros(1, device=device), torch.zeros(1, device=device), 0
+        self.steps, self.loss = steps, torch.zeros((), device=device)
+
+    def epoch(self, number):
+        for _ in range(self.steps):
+            yield self.batch
+
+    def backward(self):
+        pass
+
+    zero_grad = step = backward
+
+
+def added_up(steps: int = 20_000) -> float:
+    """Seconds a step that ``train`` adds to the loop by hand."""
+    device = hardware.machine().device
+    nothing, run = Nothing(device, steps), Run(sk.Recipe())
+    start = time.perf_counter()
+    for images, labels, _ in nothing.epoch(0):
+        images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        nothing.zero_grad()
+        nothing.backward()
+        nothing.step()
+    by_hand = time.perf_counter() - start
+    with Precision("fp32", device) as precision, Meter(run, device) as meter:
+        start = time.perf_counter()
+        for _ in train_around(nothing, precision, meter, run):
+            pass
+        in_train = time.perf_counter() - start
+    return (in_train - by_hand) / steps
+
+
+def train_around(nothing, precision, meter, run):
+    """The inner loop of ``train``, its network left out."""
+    for _ in meter.waiting(nothing, 0):
+        with precision.autocast():
+            loss = nothing.loss
+        precision.step(nothing, nothing)
+        nothing.step()
+        yield meter.lap(loss)
+        if run.count == run.total_steps:
+            break
+
+
+def main():
+    figures = {"train / by hand, a step": in_turns(RECIPE)}
+    figures["added to a step, seconds"] = several([added_up() for _ in range(15)])
+    print(keep("step_cost", figures))
+
+
+if __name__ == "__main__":
+    main()
