@@ -25,6 +25,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -524,7 +525,13 @@ class Comparison:
         lines = [
             "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[5]]) for line in table
         ]
-        return "\n".join([self._headline(), *lines, *map(str, self.judgements), *self._footnotes()])
+        for sentence, judgements in self._judged():
+            lines += [f"Claimed: {sentence}", *(f"  {judged.outcome} ({judged.why})" for judged in judgements)]
+        return "\n".join([self._headline(), *lines, *self._footnotes()])
+
+    def _judged(self):
+        """Each claimed sentence with what was said to it, a judgement a metric."""
+        return [(key, list(some)) for key, some in groupby(self.judgements, lambda judged: judged.claim.sentence)]
 
     def _repr_html_(self):
         head = "".join(f"<th>{name}</th>" for name in ("", "baseline", "variant", "effect", "95 % interval"))
@@ -536,13 +543,15 @@ class Comparison:
             for row in self.rows
         )
         judged = "".join(
-            f"<li>{escape(judgement.claim.sentence)} <b>{escape(judgement.outcome)}</b> ({escape(judgement.why)})</li>"
-            for judgement in self.judgements
+            f"<p>Claimed: <i>{escape(sentence)}</i></p><ul>"
+            + "".join(f"<li><b>{escape(judged.outcome)}</b> ({escape(judged.why)})</li>" for judged in judgements)
+            + "</ul>"
+            for sentence, judgements in self._judged()
         )
         notes = "".join(f"<p>{escape(line)}</p>" for line in self._footnotes())
         return (
             f"<p><b>{escape(self._headline())}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-            + (f"<ul>{judged}</ul>" if judged else "")
+            + judged
             + notes
         )
 

@@ -9,6 +9,7 @@ import random
 import shutil
 import socket
 import sqlite3
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -184,7 +185,8 @@ class Data:
     """A split data set: the training source, and what is decoded before the clock starts, whatever the switches say.
 
     ``validation`` and ``probe`` are (images uint8 [M, C, H, W], labels int64 [M]); ``probe`` are the first training
-    images; ``mean`` and ``std`` are float [C], of the probe's pixels.
+    images; ``mean`` and ``std`` are float [C], of the probe's pixels. ``making_s``: seconds in which a generated set
+    was made, which only the first run with it has to do.
     """
 
     train: Arrays | Pictures | Blobs | Wrapped
@@ -192,6 +194,7 @@ class Data:
     probe: tuple[torch.Tensor, torch.Tensor]
     test: "Arrays | Pictures | Rendered | Wrapped"
     classes: tuple[str, ...]
+    making_s: float = 0.0
 
     def read_test(self):
         """Images and labels of the test set, decoded now. A generator: yields :class:`Progress`, returns both."""
@@ -217,10 +220,11 @@ def load(recipe: Recipe):
         DataError: images are missing or damaged, or too few.
     """
     kind, _, rest = recipe.data.partition(":")
+    making_s = 0.0
     if kind == "fashion-mnist":
         train, validation, test, classes = _from_arrays(recipe)
     elif kind in ("jpeg", "sqlite"):
-        train, validation, test, classes = yield from _from_generated(recipe)
+        train, validation, test, classes, making_s = yield from _from_generated(recipe)
     elif kind == "folder":
         train, validation, test, classes = _from_folder(recipe, Path(rest).expanduser())
     else:
@@ -232,8 +236,7 @@ def load(recipe: Recipe):
         )
     validation = yield from _read_all(validation, len(validation.labels), "validation images decoded")
     probe = yield from _read_all(train, min(PROBE, count), "training images decoded for the accuracy")
-
-    return Data(train, validation, probe, test, classes)
+    return Data(train, validation, probe, test, classes, making_s)
 
 
 def drain(generator):
@@ -347,7 +350,9 @@ def _from_generated(recipe):
     train, held_out = order[:-VALIDATION][: recipe.subset], order[-VALIDATION:]
     held_out = held_out[: max(200, min(VALIDATION, len(train) // 4))]
     chosen = torch.cat([train, held_out])
+    start = time.perf_counter()
     target = yield from _generated(recipe.data, images, chosen, recipe.stored_size)
+    making_s = time.perf_counter() - start
     count, size = len(train), recipe.image_size or FILE_SIZE
     test_images, test_labels = fashion_mnist("test")
     stored = recipe.stored_size
@@ -361,7 +366,7 @@ def _from_generated(recipe):
             Pictures(paths[part], labels[positions], size, mend)
             for part, positions in ((slice(count), train), (slice(count, None), held_out))
         ]
-    return *parts, test, CLASSES
+    return *parts, test, CLASSES, making_s
 
 
 class Rendered:

@@ -108,10 +108,10 @@ class Machine:
         if recipe.workers and recipe.cache == "device":
             notes.append("With cache='device' nothing is left for workers to do: none are started.")
         elif recipe.workers:
-            threads = max(1, self.cores - recipe.workers) if self.kind == "cpu" else None
-            if threads:
+            taken, threads = min(recipe.workers, self.cores), max(1, self.cores - recipe.workers)
+            if self.kind == "cpu":
                 notes.append(
-                    f"{recipe.workers} of {self.cores} cores go to workers: torch computes with {threads} "
+                    f"{taken} of {self.cores} cores go to workers: torch computes with {threads} "
                     f"thread{'s' * (threads != 1)}."
                 )
             if recipe.workers >= self.cores:

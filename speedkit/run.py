@@ -322,9 +322,11 @@ def write_atomically(path: Path, text: str):
 
 
 def seconds(value: float | None) -> str:
-    """A duration in words: "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
+    """A duration in words: "48.2 µs", "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
     if not _known(value):
         return "n/a"
+    if 0 < value < 0.9995e-3:
+        return f"{value * 1e6:.3g} µs"
     if value < 0.9995:
         return f"{value * 1000:.3g} ms"
     whole = round(value)

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from functools import cache
 
 import torch
 from torch import nn
@@ -40,6 +41,7 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
         raise ValueError("The run was made for another recipe: give train the same one as Run.")
     recipe = run.recipe  # in smoke mode, the one that was cut
     with run.recording():
+        load_all_of_torch()
         began = time.perf_counter()
         machine = hardware.machine(recipe.device)
         run.machine, device = machine.to_dict(), machine.device
@@ -52,7 +54,7 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
         loader = yield from make_loader(recipe, data, device, dataset)
         optimizer, next_rate = optimization(recipe, model, len(loader))
         run.total_steps = total_steps(recipe, len(loader))
-        run.figures["prepare_s"] = time.perf_counter() - began
+        run.figures["prepare_s"] = time.perf_counter() - began - data.making_s
         stopper = EarlyStopping(recipe.early_stopping, recipe.min_delta)
         cores = 0 if recipe.cache == "device" else recipe.workers
         with (
@@ -125,6 +127,12 @@ def refuse_if_slow(recipe, machine, model, data):
             f"Three fp16 steps took {times:.0f} times as long as three fp32 steps: this processor has no fp16 "
             "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same."
         )
+
+
+@cache
+def load_all_of_torch():
+    """Makes torch load what it puts off until a process's first optimizer: about a second, and no recipe's fault."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 
 
 def optimization(recipe, model, batches: int):

@@ -128,6 +128,14 @@ def test_hint_and_solution_are_folded_and_hints_go_on(lesson, name):
     assert "<script" not in one._repr_html_()
 
 
+def test_a_question_shows_code_and_emphasis_but_no_sum_as_one():
+    shown = quiz("augmentation", "copies_bytes")._repr_html_()
+    assert "<em>bytes</em>" in shown
+    assert "*" not in shown
+    shown = exercise._marked_up("`a*b*c` and 2 * 3 * 4, x*y*z, *this*, <i>")
+    assert shown == "<code>a*b*c</code> and 2 * 3 * 4, x*y*z, <em>this</em>, &lt;i&gt;"
+
+
 HOSTILE = {
     "text": "word",
     "empty text": "",

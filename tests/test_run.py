@@ -399,6 +399,8 @@ def test_the_summary_says_what_was_measured_in_units():
 @pytest.mark.parametrize(
     ("value", "words"),
     [
+        (0.0000482, "48.2 µs"),
+        (0.0009996, "1 ms"),
         (0.00321, "3.21 ms"),
         (0.9999, "1 s"),
         (0.5, "500 ms"),

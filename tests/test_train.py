@@ -1,15 +1,17 @@
 """The training loop: every switch works, alone and together, and what should be equal is equal."""
 
 import itertools
+import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from speedkit import Recipe, Run, fit, hardware, train
-from speedkit.data import drain, load
+from speedkit import Recipe, Run, data, fit, hardware, train
+from speedkit.data import drain, load, rendered
 from speedkit.run import Epoch, NotFinite, Progress, Step
 
 # Values of each switch that run on any processor; the first one is "off".
@@ -221,6 +223,23 @@ def test_records_come_in_order_and_the_run_is_returned(quick):
     assert run.total_steps == 8
     assert run.figures["prepare_s"] > 0
     assert run.machine["device"] == "cpu"
+
+
+def test_making_the_files_at_first_use_is_no_part_of_the_runs_preparation(quick, monkeypatch):
+    clock, made = itertools.count(), []
+
+    def an_hour(image, position, size):
+        made.append(position)
+        for _ in range(3600):
+            next(clock)
+        return rendered(image, position, size)
+
+    monkeypatch.setattr(data, "rendered", an_hour)
+    for module in (data, sys.modules["speedkit.train"]):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    run = fit(quick.but(data="jpeg", steps=1))
+    assert made
+    assert 0 < run.figures["prepare_s"] < 3600
 
 
 @pytest.mark.parametrize(("steps", "count", "epochs"), [(1, 1, 1), (4, 4, 1), (5, 5, 2), (8, 8, 2), (100, 8, 2)])

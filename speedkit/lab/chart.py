@@ -593,7 +593,7 @@ def figure(run: Run, earlier: Sequence[Run] = ()):
         for axes, panel in zip(four.flat, chart.panels, strict=True):
             _draw(axes, panel, chart.x)
         drawn.text(0.075, 0.012, chart.caption, fontsize=7.5, color=FIGURE_INK, parse_math=False)
-        drawn.subplots_adjust(left=0.075, right=0.94, bottom=0.1, top=0.92 - 0.036 * rows, wspace=0.26, hspace=0.5)
+        drawn.subplots_adjust(left=0.075, right=0.94, bottom=0.1, top=0.92 - 0.036 * rows, wspace=0.34, hspace=0.5)
         return drawn
 
 

@@ -117,11 +117,12 @@ class Note:
 
 
 def _marked_up(text):
-    """Escaped; code where it spans several lines, else with `code` in backticks."""
+    """Escaped; code where it spans several lines, else with `code` in backticks and a *word* between asterisks."""
     text = html.escape(text)
     if "\n" in text:
         return f"<pre>{text}</pre>"
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    marks = r"`([^`]+)`|(?<!\w)\*(\w+)\*(?!\w)"
+    return re.sub(marks, lambda found: f"<code>{found[1]}</code>" if found[1] else f"<em>{found[2]}</em>", text)
 
 
 # Kinds of exercises

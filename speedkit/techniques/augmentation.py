@@ -45,30 +45,32 @@ class Heavy:
 
 
 class BatchCropAndFlip:
-    """The same crop and flip for a whole batch at once, on the device that holds all images.
-
-    Padded and mirrored copies are made once; a batch is then a single gather of windows.
-    """
+    """The same for a whole batch at once, on the device that holds all images: one gather of
+    windows out of padded and mirrored copies, which are made once."""
 
     def __init__(self, images: torch.Tensor, shift: int):
         """images: uint8 [N, C, H, W]."""
         self.count, self.shifts, (height, width) = len(images), 2 * shift + 1, images.shape[-2:]
         both = F.pad(torch.cat([images, images.flip(-1)]), (shift,) * 4)
-        self.windows = both.unfold(2, height, 1).unfold(3, width, 1)  # [2 N, C, down, right, H, W]
-        # In a line, a window stands at its first pixel's place in memory: one index finds it, instead of three.
+        self.windows = both.unfold(2, height, 1).unfold(3, width, 1)  # all there are, not copied
+        # In a line, a window stands at its first pixel's place in memory: one index, not three.
         self.image, channel, self.row, self.pixel = both.stride()
         places = (2 * self.count - 1) * self.image + 2 * shift * (self.row + self.pixel) + 1
-        self.line = both.as_strided((places, *images.shape[1:]), (1, channel, self.row, self.pixel))
+        shape, strides = (places, *images.shape[1:]), (1, channel, self.row, self.pixel)
+        self.line = both.as_strided(shape, strides)
 
     def draw(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """A random window of each image at ``indices``: its place in the line, int64."""
         size = {"size": indices.shape, "device": indices.device, "generator": generator}
-        mirrored, down, right = (torch.randint(choices, **size) for choices in (2, self.shifts, self.shifts))
-        return (indices + mirrored * self.count) * self.image + down * self.row + right * self.pixel
+        mirrored = torch.randint(2, **size)
+        down, right = torch.randint(self.shifts, **size), torch.randint(self.shifts, **size)
+        image = (indices + mirrored * self.count) * self.image
+        return image + down * self.row + right * self.pixel
 
     def cut(self, places: torch.Tensor) -> torch.Tensor:
         # On a CPU index_select copies rows; to [places] every pixel is an element.
-        return self.line.index_select(0, places) if places.device.type == "cpu" else self.line[places]
+        on_cpu = places.device.type == "cpu"
+        return self.line.index_select(0, places) if on_cpu else self.line[places]
 
     def __call__(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """indices: int64 [B], on the images' device; returns uint8 [B, C, H, W]."""

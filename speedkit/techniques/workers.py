@@ -4,10 +4,14 @@ Source: ``torch.utils.data.DataLoader``.
 """
 
 import signal
+import warnings
 from contextlib import contextmanager
 
 import torch
 from torch.utils.data import DataLoader
+
+# Of more workers than cores torch warns twice, in red and with a path. The kit says so itself, in the notes of a run.
+warnings.filterwarnings("ignore", "This DataLoader will create")
 
 
 def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: str = "auto", pin_memory: bool = False):

@@ -143,7 +143,7 @@ class Trials:
         heading = ["one change", f"{number(count)} steps", "against as it is", "waiting share", "waiting", "the rest"]
         heading += ["before the first step", "peak memory"]
         times = "One run each" if self.turns == 1 else f"The better of {self.turns} turns each"
-        caption = f"{times}, on top of: {self.recipe.label}. Not compared in pairs: a hint of what to compare next."
+        caption = f"{times}, on top of: {_label(self.recipe)}. Not compared in pairs: a hint of what to compare next."
         smoke = any(run.smoke for run in self.runs.values())
         return Table(heading, rows, f"{caption} {CUT}" if smoke else caption)
 
@@ -184,6 +184,11 @@ def trials(
     return found
 
 
+def _label(recipe):
+    """The switches that are on, and the order of the pixels, which is no switch."""
+    return recipe.label + (" + channels_last" if recipe.channels_last else "")
+
+
 def _step_s(run):
     return METRICS["step_s"].read(run, None)
 
@@ -197,7 +202,7 @@ def before_and_after(first: Trials, second: Trials) -> Table:
             for each in (first, second)
         ]
         rows.append([name, *factors])
-    heading = ["the same change", f"on top of: {first.recipe.label}", f"on top of: {second.recipe.label}"]
+    heading = ["the same change", *(f"on top of: {_label(each.recipe)}" for each in (first, second))]
     return Table(heading, rows, "Time of a step against the recipe as it was; a few runs each, not compared in pairs.")
 
 

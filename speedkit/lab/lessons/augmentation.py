@@ -5,6 +5,7 @@ survey on Image Data Augmentation for Deep Learning", for transforms that change
 """
 
 import math
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -218,7 +219,7 @@ def harm(recipe: Recipe, seeds: int = 3, **transforms: Callable) -> Table:
     """
     seeds, ways = 1 if smoke() else seeds, {PLAIN: None, **transforms}
     found = {name: [] for name in ways}
-    with tqdm(total=seeds * len(ways), unit="run", leave=False) as bar:
+    with tqdm(total=seeds * len(ways), unit="run", file=sys.stdout) as bar:
         for seed in range(seeds):  # interleaved, so that nothing favours one of them
             for name, transform in ways.items():
                 run = train_with(transform, recipe.but(seed=recipe.seed + seed))
