@@ -1,4 +1,7 @@
-"""The same recipes from a terminal: ``python -m speedkit --precision bf16 --cache ram``."""
+"""The same recipes from a terminal: ``python -m speedkit --precision bf16 --cache ram``.
+
+``python -m speedkit check`` says whether this machine is ready.
+"""
 
 import argparse
 import contextlib
@@ -10,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from speedkit import check
 from speedkit.hardware import machine
 from speedkit.recipe import Recipe, parse
 from speedkit.run import NotFinite, Progress, Run
@@ -22,8 +26,9 @@ def parser() -> argparse.ArgumentParser:
     """One option for each field of :class:`Recipe`, with its own words on what is allowed."""
     options = argparse.ArgumentParser(
         prog="python -m speedkit",
-        usage="%(prog)s [--option value ...] [--out FOLDER]",
-        description="Train one recipe, show where its time goes, and keep the run as JSON.",
+        usage="%(prog)s check | [--option value ...] [--out FOLDER]",
+        description="Train one recipe, show where its time goes, and keep the run as JSON. "
+        "With 'check': say whether this machine is ready, or what to mend.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for f in dataclasses.fields(Recipe):
@@ -53,6 +58,9 @@ def main(arguments=None) -> int:
 
     Whatever ends a run, what was measured until then is kept.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["check"]:
+        return check.main()
     options = vars(parser().parse_args(arguments))
     out = options.pop("out")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -107,8 +107,14 @@ class Meter:
         return float(memory)
 
     def host_memory(self) -> float:
-        """Bytes of main memory: resident set of this process and its workers; pages they share count for each."""
-        memory = self.own.memory_info().rss
+        """Bytes of main memory: resident set of this process and its workers; pages they share count for each.
+
+        nan where the system does not tell.
+        """
+        try:
+            memory = self.own.memory_info().rss
+        except (psutil.Error, OSError):
+            return math.nan
         for worker in self.processes():
             with contextlib.suppress(psutil.Error):
                 memory += psutil.Process(worker.pid).memory_info().rss
@@ -209,7 +215,7 @@ class Load:
         """Share of all cores' time since the beginning that went to processes other than this one and its children."""
         elapsed = (clock() - self.began) * (psutil.cpu_count() or 1)
         others = (_busy_seconds() - self.busy) - (_own_seconds() - self.own)
-        return min(1.0, max(0.0, others / elapsed)) if elapsed > 0.5 else math.nan
+        return min(1.0, max(0.0, others / elapsed)) if elapsed > 0.5 and math.isfinite(others) else math.nan
 
 
 class Gpu:
@@ -242,20 +248,25 @@ class Gpu:
 
 
 def _busy_seconds():
-    times = psutil.cpu_times()
+    try:
+        times = psutil.cpu_times()
+    except (psutil.Error, OSError):  # a sandbox may keep it to itself
+        return math.nan
     idle = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     return sum(times) - idle
 
 
 def _own_seconds():
-    own = psutil.Process()
-    seconds = 0.0
-    for process in (own, *own.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            seconds += times.user + times.system
-    times = own.cpu_times()
-    return seconds + times.children_user + times.children_system
+    seconds = math.nan
+    with contextlib.suppress(psutil.Error, OSError):
+        own = psutil.Process()
+        times = own.cpu_times()
+        seconds = times.user + times.system + times.children_user + times.children_system
+        for child in own.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                times = child.cpu_times()
+                seconds += times.user + times.system
+    return seconds
 
 
 def _not_finite(value, step):

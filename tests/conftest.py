@@ -4,15 +4,19 @@ import importlib
 import itertools
 import multiprocessing
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from in_browser import browser, notebook, page, server, smoke_server  # noqa: F401 (fixtures)
 from PIL import Image
 
 from speedkit import data, hardware
 from speedkit.recipe import Recipe
+
+OFFLINE = Path(__file__).resolve().parent / "offline"
 
 settings.register_profile("speedkit", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("speedkit")
@@ -21,6 +25,9 @@ settings.load_profile("speedkit")
 def pytest_configure(config):
     # The notebooks' kernels inherit the environment of this process; set it to 0 to run them at full length.
     os.environ.setdefault("SPEEDKIT_SMOKE", "1")
+    # So do they, and every other process, this: nothing in a test or a lesson may reach beyond this machine.
+    paths = [str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     # From Python 3.12 on, forking beside torch's threads warns; where fork is still the default, that is what we test.
     config.addinivalue_line("filterwarnings", "ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning")
 

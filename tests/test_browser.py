@@ -3,17 +3,31 @@
 Here recipes are not cut short, but small; only the whole first notebook runs in smoke mode, on a server of its own.
 """
 
-import contextlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 
-import jupyter
+import frontends
 import nbformat
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from in_browser import (
+    BUTTONS,
+    LONG,
+    OUTPUTS,
+    RUN_CELL,
+    SETUP,
+    SHORT,
+    button,
+    choose_next,
+    end_kernels,
+    ended,
+    figure,
+    outputs,
+    status,
+    training,
+)
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -21,13 +35,7 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("0[1-9]*.ipynb"))
 SWITCHES = ["Precision", "Early stopping", "Augmentation", "Batch norm", "Workers", "Cache"]
 TASK = ["Images from", "Training images", "Epochs"]
-BUTTONS = ["Run", "Stop", "Forget earlier runs"]
 
-SETUP = "import importlib\n\nimport speedkit as sk\n\nshown = []"
-PANEL = """panel = sk.Panel(sk.Recipe(model="mlp", subset=2000, epochs={epochs}, device="cpu"))
-shown.append(panel)
-panel"""
-SHORT, LONG = PANEL.format(epochs=1), PANEL.format(epochs=1000)
 STATUSES = "print([one._shown and one._shown.status for one in shown])"
 FAIL_ONCE = """functional = importlib.import_module("speedkit.train").nn.functional
 real, calls = functional.cross_entropy, []
@@ -51,87 +59,8 @@ LOOK = """() => {
     }
     return seen.steps.length > 3 && seen.titles.length > 3 ? seen : false;
 }"""
-OUTPUTS = "() => window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.toJSON().outputs ?? [])"
 EXECUTE = "command => { window.jupyterapp.commands.execute(command) }"  # without waiting for its end
-RUN_CELL = """async index => {
-    window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
-    await window.jupyterapp.commands.execute('notebook:run-cell');
-}"""
 BEGIN_CELL = RUN_CELL.replace("await ", "")
-
-
-# The machinery
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = jupyter.chromium()
-    if program is None:
-        words = (
-            "There is no Chromium here: install it (Debian and Ubuntu: apt-get install chromium) or Google Chrome, "
-            "so that `chromium` or `google-chrome` is on the PATH."
-        )
-        if os.environ.get("SPEEDKIT_BROWSER", "0") not in ("", "0"):
-            pytest.fail(words)
-        pytest.skip(words)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=jupyter.FLAGS)
-        yield started
-        started.close()
-
-
-def started_server(folder, **environment):
-    server = jupyter.Server(folder, environment={"SPEEDKIT_GENERATED": str(folder / "generated"), **environment})
-    with contextlib.closing(server):
-        server.wait()
-        yield server
-
-
-@pytest.fixture(scope="module")
-def server(browser, tmp_path_factory):
-    yield from started_server(tmp_path_factory.mktemp("full"), SPEEDKIT_SMOKE="0")
-
-
-@pytest.fixture(scope="module")
-def smoke_server(browser, tmp_path_factory):
-    yield from started_server(tmp_path_factory.mktemp("smoke"), SPEEDKIT_SMOKE="1")
-
-
-@pytest.fixture
-def page(browser):
-    """An empty page; the test fails if the browser's console shows an error, JupyterLab's failed downloads apart."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
-    errors = []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    assert [error for error in errors if "Failed to load resource" not in error] == []
-
-
-def end_kernels(server):
-    for kernel in server.kernels():
-        server.ask(f"kernels/{kernel['id']}", "DELETE")
-
-
-@pytest.fixture
-def notebook(page, server, request):
-    """Opens a notebook of the given cells, runs them all, and gives the page; afterwards its kernel is gone."""
-
-    def opened(*cells):
-        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-        made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        name = f"{request.node.name}.ipynb"
-        nbformat.write(made, server.root / name)
-        jupyter.open_notebook(page, server, name)
-        jupyter.run_all(page)
-        expect(page.locator(".sk-chart").first).to_be_visible()
-        return page
-
-    yield opened
-    end_kernels(server)
 
 
 @pytest.fixture
@@ -140,7 +69,7 @@ def lesson(page, smoke_server):
 
     def opened(path):
         shutil.copy(path, smoke_server.root)
-        jupyter.open_notebook(page, smoke_server, path.name)
+        frontends.open_notebook(page, smoke_server, path.name)
         for i, cell in enumerate(nbformat.read(path, as_version=4).cells):
             if cell.cell_type == "code":
                 page.evaluate(RUN_CELL, i)
@@ -152,49 +81,13 @@ def lesson(page, smoke_server):
     end_kernels(smoke_server)
 
 
-def button(where, name):
-    return where.get_by_role("button", name=name, exact=True)
-
-
-def status(where):
-    return where.get_by_role("status")
-
-
-def training(where):
-    """Returns when the panel says that it trains."""
-    expect(status(where)).to_contain_text(re.compile(r"Step [\d,]+ of"))
-
-
-def ended(where, word="Finished"):
-    """Returns when the panel says that its run has ended so, and can be started again."""
-    expect(status(where)).to_contain_text(f"{word} after")
-    expect(button(where, "Run")).to_be_enabled()
-    expect(button(where, "Stop")).to_be_disabled()
-
-
-def choose_next(page, name):
-    """Takes the next choice of a list by keyboard. An arrow key on a list that is closed would be JupyterLab's own."""
-    page.get_by_label(name, exact=True).press("Space")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-
-
-def figure(page):
-    """The static figure of the last run in the ordinary output."""
-    return page.locator(".jp-RenderedImage img")
-
-
-def outputs(page):
-    return page.evaluate(OUTPUTS)
-
-
 # The flows
 
 
 def test_the_first_notebook_runs_to_its_end(page, smoke_server):
     shutil.copy(NOTEBOOKS / "00_start_here.ipynb", smoke_server.root)
-    jupyter.open_notebook(page, smoke_server, "00_start_here.ipynb")
-    jupyter.run_all(page)
+    frontends.open_notebook(page, smoke_server, "00_start_here.ipynb")
+    frontends.run_all(page)
     assert [output for cell in outputs(page) for output in cell if output["output_type"] == "error"] == []
     panels = page.locator(".sk-panel")
     expect(panels).to_have_count(2)

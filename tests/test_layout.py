@@ -26,6 +26,7 @@ FLOORS = {
     "run": 2,
     "train": 3,
     "compare": 4,
+    "check": 4,
     "__main__": 4,
     "__init__": 5,
     "lab": 6,

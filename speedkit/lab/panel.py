@@ -131,7 +131,7 @@ class Panel:
         self.clear_button = widgets.Button(description="Forget earlier runs")
         for name, button in {"run": self.run_button, "stop": self.stop_button, "clear": self.clear_button}.items():
             button.add_class(f"sk-{name}")
-        self.run_button.on_click(lambda _: self.start())
+        self.run_button.on_click(lambda _: self._clicked_run())
         self.stop_button.on_click(lambda _: self.stop())
         self.clear_button.on_click(lambda _: self.forget())
         self.bar = widgets.FloatProgress(min=0.0, max=1.0, layout={"width": "180px"})
@@ -178,6 +178,10 @@ class Panel:
             values[name] = parse(self._fields[name], value.strip()) if isinstance(control, widgets.Text) else value
         values["early_stopping"] = values["early_stopping"] or None  # a list cannot hold None
         return self.recipe.but(**values)
+
+    def _clicked_run(self):
+        if not self.run_button.disabled:  # of two quick clicks, the second is heard when the first one's run has begun
+            self.start()
 
     def start(self):
         """What the Run button does: trains in the background. An error is shown in the panel."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import threading
 import traceback
@@ -96,6 +97,17 @@ def explain(error: BaseException) -> str:
         return words
     lines = words.splitlines()
     line = lines[-1] if "Original Traceback" in words else lines[0]  # a worker's error, or a long one of torch's
+    if "shared memory" in words or ("No space left" in words and "/torch_" in words):
+        return (
+            "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk', or give the container more of it "
+            "(docker run --shm-size=2g)."
+        )
+    if "DataLoader worker" in words:
+        how = re.search(r"killed by signal: [\w ]+", words)
+        return (
+            f"A worker process ended unexpectedly{f' ({how[0]})' if how else ''}: run again; if it happens again, the "
+            "machine may be short of memory: choose fewer workers or smaller images."
+        )
     if isinstance(error, MemoryError) or "out of memory" in line.lower() or "allocate memory" in line:
         return f"{line.split('. ')[0].rstrip('.')}: lower the batch size or the image size, or take a smaller network."
     name = "" if line.startswith(type(error).__name__) else f"{type(error).__name__}: "

@@ -1,11 +1,24 @@
-"""``python -m tests.benchmarks`` repeats every benchmark and prints the table; ``--table`` only prints it."""
+"""``python -m tests.benchmarks [NAME ...]`` repeats the benchmarks, or those that are named, and prints one table.
+
+``fast`` stands for all that need neither a browser nor other people's libraries and take less than ten minutes on a
+GPU machine; ``--table`` only prints the table. ``lessons`` runs on its own: see there.
+"""
 
 import sys
+from importlib import import_module
 
-from tests.benchmarks import panel_cost, table, wait_policy, watching
+from tests.benchmarks import table
 
-if "--table" not in sys.argv:
-    panel_cost.main()
-    wait_policy.main()
-    watching.main()
-print(table())
+FAST = ("footprint", "step_cost", "loading", "panel_cost", "techniques")
+ALL = (*FAST, "wait_policy", "step_overhead", "ninety", "watching")
+
+if __name__ == "__main__":
+    names = [name for name in sys.argv[1:] if not name.startswith("--")]
+    if unknown := set(names) - {*ALL, "fast"}:
+        sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}: give any of fast, {', '.join(ALL)}.")
+    sys.argv[1:] = []  # the benchmarks read it, too
+    if "--table" not in sys.orig_argv:
+        for name in [*FAST, *names] if "fast" in names else names or ALL:
+            if name != "fast":
+                import_module(f"tests.benchmarks.{name}").main()
+    print(table())

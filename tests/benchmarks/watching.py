@@ -28,7 +28,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
-from tests import jupyter
+from tests import frontends
 from tests.benchmarks import keep, ratio, result, several
 from tests.benchmarks.by_hand import now
 from tests.benchmarks.panel_cost import BY_HAND, PANEL, RECIPE, Turns, by_hand, under_the_panel
@@ -61,7 +61,7 @@ window.clicked = (button, holds) => {
 """
 OPENED = f"""async () => {{
     const pause = seconds => new Promise(resolve => setTimeout(resolve, 1000 * seconds));
-    const ready = {jupyter.READY};
+    const ready = {frontends.READY};
     while (!await ready()) await pause(0.02);
     const listens = performance.now() / 1000;
     const stands = drawn(() => document.querySelector('.sk-chart')?.clientHeight > 0, () => 0);
@@ -89,10 +89,10 @@ def laboratory():
 
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        server = jupyter.Server(
+        server = frontends.Server(
             Path(folder), {"SPEEDKIT_SMOKE": "0", "SPEEDKIT_RUNS": folder, "PYTHONPATH": os.pathsep.join(paths)}
         )
-        browser = playwright.chromium.launch(executable_path=jupyter.chromium(), args=jupyter.FLAGS)
+        browser = playwright.chromium.launch(executable_path=frontends.chromium(), args=frontends.FLAGS)
         with closing(server), closing(browser):
             server.wait()
 
@@ -116,7 +116,7 @@ def waiting(openings: int = OPENINGS) -> dict:
     with laboratory() as (server, notebook):
         for opening in range(openings + 1):
             with notebook("panel.ipynb", "import speedkit as sk\n\nsk.Panel()") as page:
-                page.goto(f"{server.url}/lab/tree/panel.ipynb?token={jupyter.TOKEN}&reset")
+                page.goto(f"{server.url}/lab/tree/panel.ipynb?token={frontends.TOKEN}&reset")
                 took = page.evaluate(OPENED)
                 for button, script in {".sk-run": RUN, ".sk-stop": STOP}.items():
                     page.evaluate(script)
@@ -193,7 +193,7 @@ def browser_cost(plan: dict = PLAN) -> dict:
         start = "import speedkit as sk\nfrom tests.benchmarks import watching\n\n"
         cells = [f"{start}panel = sk.Panel(watching.LONG)\npanel", f"watching.measure(panel, {str(out)!r}, {plan})"]
         with notebook("cost.ipynb", *cells) as page:
-            jupyter.open_notebook(page, server, "cost.ipynb")
+            frontends.open_notebook(page, server, "cost.ipynb")
             cell = "i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i; %s }"
             execute = "return window.jupyterapp.commands.execute('notebook:run-cell')"
             page.evaluate(cell % execute, 0)
@@ -224,7 +224,7 @@ def main():
     parts = {"waiting": waiting, "cost": browser_cost, "nbmake": under_nbmake}
     names, earlier = sys.argv[1:] or list(parts), result("watching")
     figures = json.loads(earlier.read_text())["figures"] if sys.argv[1:] and earlier.exists() else {}
-    if jupyter.chromium() is None:
+    if frontends.chromium() is None:
         print("There is no Chromium here: what needs a browser is n/a.")
         names = [name for name in names if name == "nbmake"]
     for name in names:

@@ -1,4 +1,4 @@
-"""A real JupyterLab and a real browser, for the tests that need both."""
+"""Real JupyterLab, Notebook and Voila servers and a real browser, for the tests that need them."""
 
 import contextlib
 import json
@@ -46,13 +46,38 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-class Server:
-    """JupyterLab on a free port, in a folder of its own, with settings and workspaces of its own."""
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
-    def __init__(self, folder: Path, environment: dict | None = None, theme: str = "JupyterLab Light"):
-        with contextlib.closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+
+def answers(ask, process, seconds: float = 60):
+    """What ``ask`` gives as soon as the server of ``process`` answers it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+class Server:
+    """JupyterLab on a free port, in a folder of its own, with settings and workspaces of its own.
+
+    frontend: "lab", or "notebook" for Jupyter Notebook 7, which is made of the same parts.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: dict | None = None,
+        theme: str = "JupyterLab Light",
+        frontend: str = "lab",
+    ):
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.root = folder / "notebooks"
         self.root.mkdir(parents=True, exist_ok=True)
@@ -68,13 +93,17 @@ class Server:
         places = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
         places["JUPYTERLAB_SETTINGS_DIR"] = str(folder / "settings")
         places["JUPYTERLAB_WORKSPACES_DIR"] = str(folder / "workspaces")
+        module, app, self.tree = {
+            "lab": ("jupyterlab", "LabApp", "lab/tree"),
+            "notebook": ("notebook", "JupyterNotebookApp", "notebooks"),
+        }[frontend]
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                *(sys.executable, "-m", module, "--no-browser", "--allow-root"),
                 *(f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
-                *(f"--IdentityProvider.token={TOKEN}", "--LabApp.expose_app_in_browser=True"),
-                "--LabApp.news_url=None",
-                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+                *(f"--IdentityProvider.token={TOKEN}", f"--{app}.expose_app_in_browser=True"),
+                f"--{app}.news_url=None",
+                f"--{app}.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             ],
             env=os.environ | places | (environment or {}),
             stdout=self.log,
@@ -90,16 +119,9 @@ class Server:
             body = answer.read()
         return json.loads(body) if body else None
 
-    def wait(self, seconds: float = 60):
+    def wait(self):
         """Returns when the server answers."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return self.ask("status")
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+        return answers(lambda: self.ask("status"), self.process)
 
     def kernels(self) -> list:
         return self.ask("kernels")
@@ -119,7 +141,7 @@ class Server:
 
 def open_notebook(page, server: Server, name: str):
     """Opens a notebook in JupyterLab and waits until its kernel listens; the "idle" light is not to be trusted."""
-    page.goto(f"{server.url}/lab/tree/{name}?token={TOKEN}&reset")
+    page.goto(f"{server.url}/{server.tree}/{name}?token={TOKEN}&reset")
     deadline = time.monotonic() + 60
     while not page.evaluate(READY):
         assert time.monotonic() < deadline, f"JupyterLab did not open {name} within a minute"
