@@ -5,12 +5,16 @@ import ast
 import html.parser
 import itertools
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
+import frontends
 import mistune
 import nbformat
 import pytest
+from in_browser import end_kernels
+from playwright.sync_api import expect
 from test_notebooks import LESSONS, NOTEBOOKS, outcomes
 
 import speedkit as sk
@@ -140,6 +144,18 @@ def test_a_lesson_links_to_its_page_and_to_the_glossary(path):
         name = pages[0].partition("#")[2].replace("-", " ")
         page = re.search(rf"^## {name}$.*?(?=^## |\Z)", markdown(SUMMARIES), re.DOTALL | re.MULTILINE)
         assert f"]({path.name})" in page.group()
+
+
+@pytest.mark.browser
+def test_in_jupyterlab_a_lesson_s_link_opens_its_page_at_its_heading(page, smoke_server):
+    for path in (*TEXTS, *LESSONS):
+        shutil.copy(path, smoke_server.root)
+    frontends.open_notebook(page, smoke_server, "06_caching.ipynb")
+    page.get_by_role("link", name="On one page").click()
+    preview = page.locator(".jp-MarkdownViewer")
+    expect(preview.get_by_role("heading", name="caching")).to_be_in_viewport()
+    expect(preview.get_by_role("heading", name="One page a technique")).not_to_be_in_viewport()
+    end_kernels(smoke_server)
 
 
 # The guide beside the lessons
