@@ -22,6 +22,7 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from speedkit.compare import (
@@ -53,7 +54,6 @@ NO_FOLDER = (
     "No folder is named for the class board: give folder=..., or set the environment variable SPEEDKIT_BOARD to a "
     "folder that everybody in the room can write."
 )
-_this_process = secrets.token_hex(8)
 
 
 def board_folder(folder=None) -> Path | None:
@@ -304,13 +304,18 @@ def _learner():
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), open(path, "x", encoding="ascii") as file:
-            file.write(_this_process)
+            file.write(secrets.token_hex(8))
     for _ in range(4):
         with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
             if re.fullmatch(LEARNER, kept := file.read(100).strip()):
                 return kept
         time.sleep(0.02)  # another kernel may be writing it just now
-    return _this_process
+    return _of_process(os.getpid())
+
+
+@cache
+def _of_process(number):
+    return secrets.token_hex(8)
 
 
 # Reading
