@@ -21,6 +21,7 @@ from speedkit.lab import board_chart
 from speedkit.lab.board_files import NO_FOLDER, TECHNIQUES, Folder, Result, Shared, board_folder, latest, share
 from speedkit.lab.kept import kept
 from speedkit.lab.panel import stop_what_this_cell_showed
+from speedkit.lab.predict import Prediction
 from speedkit.recipe import SWITCHES
 from speedkit.run import write_atomically
 
@@ -250,7 +251,9 @@ def _harmless(value):
 
 
 class Sharing:
-    """A nickname, if one likes, and a button that shares what the lessons have kept. Show it as a cell's last line.
+    """A nickname, if one likes, and a button that shares what the lessons have kept, with the predictions about it.
+
+    Show it as a cell's last line.
 
     folder: as in :func:`share`.
     """
@@ -272,7 +275,10 @@ class Sharing:
         self.button.disabled = True
         found = kept()
         try:
-            lines = [str(share(each, self.name.value, self.folder)) for each in found.comparisons.values()]
+            lines = []
+            for technique, comparison in found.comparisons.items():
+                prediction = Prediction(technique, *METRICS)  # the lesson's
+                lines.append(str(share(comparison, self.name.value, self.folder, prediction=prediction)))
         except ValueError as error:
             lines = [str(error)]
         finally:

@@ -11,7 +11,10 @@ from html import escape
 from typing import NamedTuple
 
 from speedkit.compare import (
+    CANNOT_TELL,
     CLAIMS,
+    DID_NOT_HOLD,
+    HELD,
     HIGHER,
     LOWER,
     MATERIAL_POINTS,
@@ -19,6 +22,7 @@ from speedkit.compare import (
     METRICS,
     NO_DIFFERENCE,
     NOT_AVAILABLE,
+    OPPOSITE,
     TOO_FEW,
 )
 from speedkit.lab.board_files import OTHER, Outcome, Result, in_order, latest
@@ -126,9 +130,10 @@ def headline(shown: list[Seen], technique: str) -> list[str]:
         lines[0] += " The same technique wins here and loses there."
     claimed = Counter((seen.row.claimed, seen.row.outcome) for seen in shown if seen.row.claimed)
     for direction in (LOWER, HIGHER):
-        outcomes = [f"{outcome} {count}" for (said, outcome), count in claimed.most_common() if said == direction]
+        counted = [(outcome, claimed[direction, outcome]) for outcome in (HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL)]
+        outcomes = ", ".join(f"{outcome} {count}" for outcome, count in counted if count)
         if outcomes:
-            lines.append(f"Claimed: {direction}. {', '.join(outcomes).capitalize()}.")
+            lines.append(f"Claimed: {direction}. {outcomes.capitalize()}.")
     return lines
 
 

@@ -158,8 +158,8 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
     which is optional and cut to 40 characters. The same comparison may be shared again, after more pairs, say: of one
     nickname, machine, technique and setting the latest counts.
 
-    folder: where the board lies; without it, ``SPEEDKIT_BOARD`` says it. prediction: what :func:`predict` gave; without
-    it, what was committed about this technique (without a case) before the comparison began.
+    folder: where the board lies; without it, ``SPEEDKIT_BOARD`` says it. prediction: what :func:`predict` gave, to be
+    shown beside the result; what was committed after the comparison had begun is left out.
 
     Raises:
         ValueError: no folder is named, it cannot be written, or no pair of the comparison is done yet.
@@ -193,7 +193,7 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
 
 def _result(comparison, nickname, prediction):
     technique = _technique(comparison)
-    guesses = prediction.guesses if prediction is not None else _committed(comparison, technique)
+    guesses = prediction.guesses if prediction is not None and prediction.technique == technique else {}
     return Result(
         technique=technique,
         changes=_short(_changes(comparison), 200) or "two equal recipes",
@@ -254,18 +254,6 @@ def _hardware(machine):
 def _versions(machine):
     found = {"python": machine.get("python"), **(machine.get("versions") or {})}
     return {_short(name, 40): _short(version, 40) for name, version in list(found.items())[:20] if version}
-
-
-def _committed(comparison, technique):
-    """The guesses about a technique that lie in the learner's folder and were there before the comparison began."""
-    guesses = {}
-    if technique in SWITCHES:
-        for metric in METRICS:
-            with suppress(ValueError, OSError):
-                guess = predict.Guess.load(predict.Guess(technique, metric, predict.SAME).path)
-                if (guess.technique, guess.metric, guess.case) == (technique, metric, ""):
-                    guesses[metric] = guess
-    return guesses
 
 
 def _outcome(row, comparison, guesses):
