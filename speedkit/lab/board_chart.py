@@ -33,6 +33,7 @@ from speedkit.lab.predict import SAME
 
 MOST_ROWS = 60
 FURTHEST, FURTHEST_POINTS = 100.0, 30.0  # what lies beyond is drawn at the edge, as an arrow
+ASIDE, ASIDE_POINTS = 1.5, 2.0  # how far the axis reaches beyond what was measured, at most, to show a prediction
 NARROWEST, NARROWEST_POINTS = 1.25, 2.0  # how far the axis reaches, at least, so that noise does not look like much
 KINDS = {"cuda": "NVIDIA GPU", "cpu": "CPU", "mps": "Apple GPU"}
 # Okabe and Ito's colours with a contrast of at least 3 on white and on #111, and a grey
@@ -88,10 +89,14 @@ def names(results: list[Result]) -> dict[tuple, str]:
 def hardware(result: Result) -> str:
     """The part of the machine that trains, in a few words."""
     machine = result.machine
-    name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\bNVIDIA\b|\b\d+-Core Processor\b", "", machine.name)
-    name = " ".join(name.split()) or "unknown machine"
     cores = f", {machine.cores} core{'s' * (machine.cores != 1)}" if machine.kind == "cpu" and machine.cores else ""
-    return f"{name}{cores}"
+    return f"{chip(machine.name)}{cores}"
+
+
+def chip(name: str) -> str:
+    """The name of a processor or GPU without what all of them say."""
+    name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\bNVIDIA\b|\b\d+-Core Processor\b", "", name)
+    return " ".join(name.split()) or "unknown machine"
 
 
 def rows(results: list[Result], technique: str, metric: str) -> list[Seen]:
@@ -187,7 +192,8 @@ def _title(shown, metric):
 # SVG, in units of half a pixel
 
 WIDTH, LEFT, PLOT, WORDS = 2100, 820, 740, 1580  # of all; where the plot begins, how wide it is, where words begin
-ROW, TALL_ROW, FONT, SMALL, CHARACTER = 46, 74, 27, 23, 13.5
+ROW, LOW_ROW, MORE_IN_A_ROW, FONT, SMALL, CHARACTER = 46, 38, 28, 27, 23, 14.5
+LOW_ROWS = 20  # with more rows than that, they are lower
 
 
 class Axis(NamedTuple):
@@ -208,13 +214,15 @@ class Axis(NamedTuple):
 def axis(shown: list[Seen], metric: str) -> Axis:
     """The axis that shows all effects, intervals and predicted sizes up to a limit."""
     is_ratio = METRICS[metric].is_ratio
-    back, reach, furthest = (
-        (math.log, math.log(NARROWEST), math.log(FURTHEST)) if is_ratio else (float, NARROWEST_POINTS, FURTHEST_POINTS)
-    )
-    rows = [seen.row for seen in shown]
-    ends = [value for row in rows for value in (row.effect, row.low, row.high, row.predicted_size) if value is not None]
-    ends = [min(max(back(end), -furthest), furthest) for end in ends]
-    low, high = min([-reach, *ends]), max([reach, *ends])
+    if is_ratio:
+        back, reach, aside, furthest = math.log, math.log(NARROWEST), math.log(ASIDE), math.log(FURTHEST)
+    else:
+        back, reach, aside, furthest = float, NARROWEST_POINTS, ASIDE_POINTS, FURTHEST_POINTS
+    found = [value for seen in shown for value in (seen.row.effect, seen.row.low, seen.row.high) if value is not None]
+    low, high = _ends([back(value) for value in found], -reach, reach, furthest)
+    guesses = [back(seen.row.predicted_size) for seen in shown if seen.row.predicted_size is not None]
+    said_low, said_high = _ends(guesses, low, high, furthest)
+    low, high = max(said_low, low - aside), min(said_high, high + aside)
     margin = 0.04 * (high - low)
     low, high = low - margin, high + margin
     if is_ratio:
@@ -223,12 +231,18 @@ def axis(shown: list[Seen], metric: str) -> Axis:
     return Axis(False, low, high, {tick: words for tick, words in ticks.items() if low <= tick <= high})
 
 
+def _ends(values, low, high, furthest):
+    """The smallest and largest of some values, but no nearer than ``low`` and ``high`` and not beyond ``furthest``."""
+    values = [min(max(value, -furthest), furthest) for value in values]
+    return min([low, *values]), max([high, *values])
+
+
 def svg(results: list[Result], technique: str, metric: str) -> str:
     """The chart as one SVG element; it says how many results it shows in ``data-n``."""
     every = rows(results, technique, metric)
     shown = every[:MOST_ROWS]
     together = setting(every)
-    step = ROW if together or not shown else TALL_ROW
+    step = (LOW_ROW if len(shown) > LOW_ROWS else ROW) + (0 if together else MORE_IN_A_ROW * bool(shown))
     line = axis(shown, metric)
     painted, by_name = colours(results)
     parts, top = _head(every, technique, metric, together)
@@ -270,7 +284,7 @@ def _legend(results, painted, by_name, shown, top):
     here = {(seen.result.machine.kind, seen.result.machine.name) for seen in shown}
     if by_name:
         keys = [
-            (_mark(kind, 0, 0, painted[kind, name]), cut(_key_name(name, kind), 44))
+            (_mark(kind, 0, 0, painted[kind, name]), f"{cut(chip(name), 32)} ({_kind(kind)})")
             for kind, name in painted
             if (kind, name) in here
         ]
@@ -293,10 +307,6 @@ def _legend(results, painted, by_name, shown, top):
         parts.append(f'<g transform="translate({x + 10:g} {y - 8})">{drawn}</g>{_words(x + 42, y, words, SMALL + 2)}')
         x += needed + 50
     return parts, y if keys else top
-
-
-def _key_name(name, kind):
-    return f"{' '.join(re.sub(r'[(](R|TM)[)]|@.*', '', name).split()) or 'unknown machine'} ({_kind(kind)})"
 
 
 def _kind(kind):
@@ -323,14 +333,15 @@ def _grid(line, metric, top, bottom):
 
 def _row(seen, line, colour, y, step, i, together):
     row, result = seen.row, seen.result
-    middle, kind = y + ROW / 2, result.machine.kind
+    middle, kind = y + (step if together else step - MORE_IN_A_ROW) / 2, result.machine.kind
     band = f'<rect x="0" y="{y}" width="{WIDTH}" height="{step}" fill-opacity="{0.05 if i % 2 == 0 else 0}"/>'
     parts = [f"<title>{escape(_tooltip(seen))}</title>", band]
     parts.append(f'<g transform="translate(16 {middle})">{_mark(kind, 0, 0, colour)}</g>')
-    parts.append(_words(42, middle + 9, cut(seen.who, 21), FONT, bold=True))
-    parts.append(_words(342, middle + 9, cut(seen.hardware, 33), SMALL + 1))
+    parts.append(_words(42, middle + 9, cut(seen.who, 17), FONT, bold=True))
+    parts.append(_words(380, middle + 9, cut(seen.hardware, 29), SMALL + 1))
     if not together:
-        parts.append(_words(42, middle + 38, cut(f"{result.changes} on {result.task}", 58), SMALL - 2))
+        parts.append(_words(42, middle + 38, cut(f"{result.changes} on {result.task}", 56), SMALL - 2))
+    parts += _prediction(row, line, middle)
     if row.effect is None:
         why = f": {row.why}" if row.why else ""
         parts.append(_words(WORDS, middle + 9, cut(f"{NOT_AVAILABLE}{why}", 38), SMALL + 1))
@@ -338,7 +349,6 @@ def _row(seen, line, colour, y, step, i, together):
         parts += _effect(row, line, kind, colour, middle)
         verdict = {NO_DIFFERENCE: "no difference", TOO_FEW: "too few pairs"}.get(seen.verdict, seen.verdict)
         parts.append(_words(WORDS, middle + 9, cut(f"{effect_words(row)}, {verdict}", 44), SMALL + 1))
-    parts += _prediction(row, line, middle)
     return f'<g class="sk-board-row">{"".join(parts)}</g>'
 
 
@@ -396,10 +406,10 @@ def _footnotes(every, shown):
     notes = []
     if any(seen.row.low is not None for seen in shown):
         amount = "a tenth" if shown[0].row.is_ratio else "half a point"
-        notes.append(
-            f"Effect: with the technique, against without it, on the same machine. Grey: less than {amount}. "
-            "Each interval is one machine's: of twenty without any difference, one on average shows one."
-        )
+        notes += [
+            f"Effect: with the technique, against without it, on the same machine. Grey: less than {amount}.",
+            "Each interval is one machine's: of twenty machines without any difference, one on average shows one.",
+        ]
     if any(seen.row.low is None and seen.row.effect is not None for seen in shown):
         notes.append("Without a bar: no verdict (too few pairs, or a smoke run, in which no figure means anything).")
     if len(every) > len(shown):
