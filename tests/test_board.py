@@ -724,6 +724,14 @@ def test_wide_letters_count_twice_where_a_text_is_cut():
     assert board_chart.cut("abcdefg", 6) == "abcde…"
 
 
+def test_a_long_nickname_is_cut_but_not_its_number(folder, learner):
+    for i in range(2):
+        learner(str(i))
+        share(compared(), "x" * 40, folder)
+    shown = words(drawn(Board(folder)))
+    assert {f"{'x' * 16}…", f"{'x' * 12}… (2)"} <= set(shown)
+
+
 def test_a_room_that_is_too_large_for_the_chart_is_told_so(folder, monkeypatch):
     monkeypatch.setattr(board_chart, "MOST_ROWS", 2)
     for i in range(4):

@@ -337,7 +337,7 @@ def _row(seen, line, colour, y, step, i, together):
     band = f'<rect x="0" y="{y}" width="{WIDTH}" height="{step}" fill-opacity="{0.05 if i % 2 == 0 else 0}"/>'
     parts = [f"<title>{escape(_tooltip(seen))}</title>", band]
     parts.append(f'<g transform="translate(16 {middle})">{_mark(kind, 0, 0, colour)}</g>')
-    parts.append(_words(42, middle + 9, cut(seen.who, 17), FONT, bold=True))
+    parts.append(_words(42, middle + 9, _cut_name(seen.who, 17), FONT, bold=True))
     parts.append(_words(380, middle + 9, cut(seen.hardware, 29), SMALL + 1))
     if not together:
         parts.append(_words(42, middle + 38, cut(f"{result.changes} on {result.task}", 56), SMALL - 2))
@@ -407,7 +407,7 @@ def _footnotes(every, shown):
     if any(seen.row.low is not None for seen in shown):
         amount = "a tenth" if shown[0].row.is_ratio else "half a point"
         notes += [
-            f"Effect: with the technique, against without it, on the same machine. Grey: less than {amount}.",
+            f"Effect: with the technique, against without it, on the same machine. Shaded: less than {amount}.",
             "Each interval is one machine's: of twenty machines without any difference, one on average shows one.",
         ]
     if any(seen.row.low is None and seen.row.effect is not None for seen in shown):
@@ -421,6 +421,12 @@ def _words(x, y, words, font, anchor="", bold=False):
     look = (f' text-anchor="{anchor}"' if anchor else "") + (' font-weight="600"' if bold else "")
     look += f' font-size="{font}"' if font != FONT else ""
     return f'<text x="{x:.0f}" y="{y:.0f}"{look}>{escape(words)}</text>'
+
+
+def _cut_name(who, longest):
+    """A name that is cut, but not its number."""
+    name, number = re.fullmatch(r"(.*?)( \(\d+\))?", who).groups(default="")
+    return cut(name, longest - len(number)) + number
 
 
 def wide(words: str) -> int:
