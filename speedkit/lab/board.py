@@ -39,7 +39,7 @@ STYLE = """<style>
   background-color: var(--jp-layout-color1, #fff)}
 .sk-choices select {border: 1px solid var(--jp-border-color0, #999)}
 .sk-board-status {flex: 1 1 220px; font-variant-numeric: tabular-nums; opacity: 0.85}
-.sk-board-chart {display: block; margin-top: 8px}
+.sk-board-chart {display: block; margin-top: 8px; max-height: max(600px, calc(100vh - 170px))}
 .sk-skipped {border-left: 4px solid #d32f2f; border-radius: 3px; padding: 8px 12px; margin: 8px 0 0;
   background: rgba(211, 47, 47, 0.12); overflow-wrap: anywhere}
 </style>"""

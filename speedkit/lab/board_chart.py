@@ -248,7 +248,7 @@ def svg(results: list[Result], technique: str, metric: str) -> str:
     parts, top = _head(every, technique, metric, together)
     keys, top = _legend(results, painted, by_name, every, top)
     parts += keys
-    top += 74
+    top += 92
     bottom = top + step * max(len(shown), 2)
     parts += _grid(line, metric, top, bottom)
     for i, seen in enumerate(shown):
@@ -264,6 +264,7 @@ def svg(results: list[Result], technique: str, metric: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="sk-board-chart" role="img" data-n="{len(every)}" '
         f'aria-label="{escape(text(results, technique, metric))}" viewBox="0 0 {WIDTH} {y - 10}" width="100%" '
+        'preserveAspectRatio="xMinYMin meet" '
         f'fill="currentColor" font-size="{FONT}" stroke-linejoin="round">{"".join(parts)}</svg>'
     )
 
@@ -320,14 +321,15 @@ def _grid(line, metric, top, bottom):
     wins = ("it wins", "it loses") if LESS_IS_BETTER[metric] else ("it loses", "it wins")
     parts = [
         f'<rect x="{left:.0f}" y="{top}" width="{right - left:.0f}" height="{bottom - top}" fill-opacity=".09"/>',
-        _words(nothing - 16, top - 20, f"◀ lower: {wins[0]}", SMALL + 2, "end", bold=True),
-        _words(nothing + 16, top - 20, f"higher: {wins[1]} ▶", SMALL + 2, bold=True),
+        _words(nothing - 16, top - 50, f"◀ lower: {wins[0]}", SMALL + 2, "end", bold=True),
+        _words(nothing + 16, top - 50, f"higher: {wins[1]} ▶", SMALL + 2, bold=True),
     ]
     across = {tick: LEFT + PLOT * (tick - line.low) / (line.high - line.low) for tick in line.ticks}
     grid = "".join(f"M{x:.0f} {top}V{bottom}" for x in across.values())
     parts.append(f'<path d="{grid}" stroke="currentColor" stroke-opacity=".15" stroke-width="2" fill="none"/>')
-    parts.append(f'<path d="M{nothing:.0f} {top - 10}V{bottom}" stroke="currentColor" stroke-width="3" fill="none"/>')
-    parts += [_words(x, bottom + 32, line.ticks[tick], SMALL, "middle") for tick, x in across.items()]
+    parts.append(f'<path d="M{nothing:.0f} {top}V{bottom}" stroke="currentColor" stroke-width="3" fill="none"/>')
+    for y in (top - 14, bottom + 32):  # below thirty rows, the ticks may be below the screen
+        parts += [_words(x, y, line.ticks[tick], SMALL, "middle") for tick, x in across.items()]
     return parts
 
 
