@@ -562,7 +562,7 @@ def test_every_text_of_a_file_is_shown_escaped(folder, good):
             path.unlink()
         name = "<b onclick='x()'>&.json" if os.name == "posix" else "b.json"
         (folder / name).write_text(json.dumps(everywhere(good, SCRIPT)), encoding="utf-8")
-        (folder / f"broken-{name}").write_text("{")
+        (folder / f"broken-{name}").write_text(json.dumps(good | {"technique": SCRIPT}))  # the reason quotes it
         board = Board(folder, "cache")
         for metric in METRICS:
             board.metric.value = metric
@@ -571,6 +571,7 @@ def test_every_text_of_a_file_is_shown_escaped(folder, good):
             assert {element.tag.removeprefix(SVG) for element in root.iter()} <= allowed
             assert not [key for element in root.iter() for key in element.attrib if key.startswith("on")]
             assert any("<script>" in text for text in words(root))
+            assert "&lt;script&gt;" in board.skipped.value
             shown = board.picture.value + board.skipped.value + board.status.value
             assert "<script" not in shown
             assert "<img" not in shown

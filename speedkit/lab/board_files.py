@@ -375,7 +375,7 @@ def read(path: Path) -> Result:
         OSError: it cannot be read.
     """
     try:
-        return _from_dict(json.loads(_text_of(path), parse_constant=_no_number), path.name)
+        return _from_dict(json.loads(_text_of(path)), path.name)
     except UnicodeDecodeError as error:
         raise ValueError("it is no text") from error
     except json.JSONDecodeError as error:
@@ -396,10 +396,6 @@ def _text_of(path):
     if len(content) > LARGEST_FILE:
         raise ValueError(f"it is larger than {LARGEST_FILE // 1_000_000} MB")
     return content.decode()
-
-
-def _no_number(constant):
-    raise ValueError(f"{constant} is no number")
 
 
 def _from_dict(kept, name):
