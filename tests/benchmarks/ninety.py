@@ -2,8 +2,8 @@
 
 The recipe's steps are fixed beforehand, and its whole run counts: loading, training, every evaluation. For the others
 only loading and training count, and they end at the first epoch after which they have 90 % on the test images, looked
-at between the epochs, off the clock: what is unfair in this is in their favour. The newcomer's loader crops and flips, as
-the tutorials' do; the others, like the recipe, do without.
+at between the epochs, off the clock: what is unfair in this is in their favour. The newcomer's loader crops and flips,
+as the tutorials' do; the others, like the recipe, do without.
 
 ``python -m tests.benchmarks.ninety`` takes about 25 minutes on two cores. Nothing else should run meanwhile. Without
 fast.ai and Lightning their rows are left out.
