@@ -1,6 +1,8 @@
 """What this machine is and what it can do, from its own words; what is not known is None."""
 
+import contextlib
 import html
+import math
 import os
 import platform
 import shutil
@@ -74,11 +76,25 @@ class Machine:
             limits.append(f"With {self.cores} cores, workers and training share the same cores.")
         return limits
 
+    def room(self) -> str:
+        """What this process takes of the main memory now, and how many such it holds, in a sentence; "" if not known.
+
+        Of a process and its workers the resident sets are added up, so that what processes share counts for each.
+        """
+        taken = footprint()
+        if not math.isfinite(taken) or not taken:
+            return ""
+        return (
+            f"This process and its workers take {taken / GIB:.2f} GiB of main memory now, shared libraries included: "
+            f"{self.memory / GIB:.0f} GiB hold about {int(self.memory / taken)} such."
+        )
+
     def __repr__(self):
-        return "\n".join([f"This machine: {self.sentence()}.", *self.limits()])
+        return "\n".join([f"This machine: {self.sentence()}.", *self.limits(), *filter(None, [self.room()])])
 
     def _repr_html_(self):
-        limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in self.limits())
+        lines = [*self.limits(), *filter(None, [self.room()])]
+        limits = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
         return f"<b>This machine:</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
 
     def check(self, recipe) -> list[str]:
@@ -158,6 +174,20 @@ def cores() -> int:
     if len(quota) == 2 and quota[0].isdigit():
         count = min(count, max(1, int(quota[0]) // int(quota[1])))
     return count
+
+
+def footprint() -> float:
+    """Bytes of main memory of this process and all that it started: resident sets now; nan where it is not told."""
+    try:
+        own = psutil.Process()
+        taken = own.memory_info().rss
+        children = own.children(recursive=True)
+    except (psutil.Error, OSError):
+        return math.nan
+    for child in children:
+        with contextlib.suppress(psutil.Error, OSError):
+            taken += child.memory_info().rss
+    return float(taken)
 
 
 def shared_memory_free() -> int | None:

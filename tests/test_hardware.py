@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 
+import psutil
 import pytest
 import torch
 
@@ -58,6 +61,29 @@ def test_the_notes_say_what_will_happen():
     assert any("compete" in note for note in CPU.check(Recipe(workers=4)))
     assert any("none are started" in note for note in CPU.check(Recipe(workers=2, cache="device")))
     assert GPU.check(Recipe(workers=1)) == []
+
+
+def test_the_memory_of_this_process_and_what_it_started_is_said(monkeypatch):
+    own = psutil.Process().memory_info().rss
+    alone = hardware.footprint()
+    assert own / 2 < alone
+    with subprocess.Popen([sys.executable, "-c", "print('up'); input()"], stdin=-1, stdout=-1, text=True) as child:
+        child.stdout.readline()
+        assert hardware.footprint() > alone
+        child.communicate("\n")
+    monkeypatch.setattr(hardware, "footprint", lambda: 0.9 * 2**30)
+    words = "take 0.90 GiB of main memory now, shared libraries included: 8 GiB hold about 8 such."
+    assert words in repr(CPU)
+    assert words in CPU._repr_html_()
+
+
+def test_where_the_system_does_not_tell_of_memory_nothing_is_said(monkeypatch):
+    def refused(_):
+        raise psutil.AccessDenied()
+
+    monkeypatch.setattr(psutil.Process, "memory_info", refused)
+    assert CPU.room() == ""
+    assert "main memory" not in repr(CPU) + CPU._repr_html_()
 
 
 def test_the_sentence_and_the_limits_say_what_there_is():
