@@ -58,9 +58,12 @@ with turns.active():
     input()
 say("over")
 """
-COMPARES_AND_TRAINS = COMPARES.replace(
-    "    input()", "    with turns.active():\n        say('trains')\n        input()"
-)
+COMPARES_AND_TRAINS = """
+with turns.Turn() as turn, turns.active():
+    wait_for_turn(turn)
+    say("trains")
+    input()
+"""
 LETS_THE_NEXT_ONE = """
 with turns.Turn() as turn:
     wait_for_turn(turn)
