@@ -115,9 +115,8 @@ class Turn:
 
 
 def _words(ahead):
-    first = time.strftime("%H:%M", time.localtime(ahead[0].since)) if ahead[0].since else ""
-    since = f" (the first is there since {first})" if first else ""
-    return f"waiting for {len(ahead)} other comparison{'s' * (len(ahead) != 1)} on this machine{since}"
+    came = time.strftime(" (the first came at %H:%M)", time.localtime(ahead[0].since)) if ahead[0].since else ""
+    return f"waiting for {len(ahead)} other comparison{'s' * (len(ahead) != 1)} on this machine{came}"
 
 
 class Shared:
@@ -220,8 +219,12 @@ _queue, _runs = Queue(), Shared(RUN)
 
 
 def _forget():
-    """In a forked child, nothing is held: the locks stayed with the parent."""
+    """In a forked child, nothing is held: the locks stayed with the parent, and closing its files here leaves them."""
     global _queue, _runs
+    for file in filter(None, (_queue.file, _runs.file)):
+        file.close()
+    if _queue.lock is not None:
+        os.close(_queue.lock)
     _own.clear()
     _queue, _runs = Queue(), Shared(RUN)
 

@@ -41,7 +41,10 @@ class Neighbours:
         if not self.runs:
             return ""
         were = "s were" if self.runs != 1 else " was"
-        return f"Up to {self.runs} other speedkit run{were} active on this machine: its times are theirs, too."
+        return (
+            f"Up to {self.runs} other speedkit run{were} active on this machine: run again when it is quiet before you "
+            "trust these times."
+        )
 
     def _on_the_gpu(self):
         count = self.gpu.others() if self.gpu is not None else None
