@@ -80,7 +80,11 @@ class Process:
         command = [sys.executable, "-c", CHILD + code]
         self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines = queue.Queue()
-        threading.Thread(target=lambda: [self.lines.put(line.strip()) for line in self.popen.stdout]).start()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        for line in self.popen.stdout:
+            self.lines.put(line.strip())
 
     def says(self):
         return self.lines.get(timeout=60)
@@ -195,14 +199,24 @@ def test_the_killed_free_their_place(processes, folder, victim):
 
 
 @POSIX
-def test_forked_workers_that_outlive_a_kernel_do_not_keep_its_turn(processes):
-    forks = COMPARES.replace("    input()", "    if not os.fork(): time.sleep(60)\n    say('forked')\n    input()")
-    first = processes(forks)
-    first.hears("forked")
-    second = processes(COMPARES)
-    second.hears("waiting for 1")
-    first.kill()
-    second.hears("my turn")
+@pytest.mark.parametrize("fork", ["os.fork()", "ctypes.CDLL(None).fork()"], ids=["by Python", "by a library"])
+def test_forked_workers_that_outlive_a_kernel_do_not_keep_its_turn(processes, fork):
+    forks = f"""    import ctypes
+    worker = {fork}
+    if not worker:
+        os.close(1)
+        time.sleep(120)
+    say("forked", worker)
+    input()"""
+    first = processes(COMPARES.replace("    input()", forks))
+    worker = int(first.hears("forked").split()[1])
+    try:
+        second = processes(COMPARES)
+        second.hears("waiting for 1")
+        first.kill()
+        second.hears("my turn")
+    finally:
+        os.kill(worker, signal.SIGKILL)  # it was alive until now
 
 
 def test_a_later_one_with_an_earlier_time_does_not_come_between(processes, monkeypatch):
@@ -403,22 +417,22 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(folder, processes):
 
 @POSIX
 @ROOT
-def test_users_wait_for_each_other(processes, folder):
-    """Each in its turn is the first to make the folder, the lock and a file."""
+@pytest.mark.parametrize("first_user", ["root", "somebody"])
+def test_users_wait_for_each_other(processes, folder, first_user):
+    """The first makes the folder, the lock and a file, which the other one must be able to use."""
     as_somebody = f"os.umask(0o077); os.setgid({SOMEBODY}); os.setuid({SOMEBODY})\n"
     folder.parent.chmod(0o1777)
-    for mine, theirs in (("", as_somebody), (as_somebody, "")):
-        shutil.rmtree(folder, ignore_errors=True)
-        first = processes(mine + COMPARES)
-        assert first.says() == "my turn"
-        second = processes(theirs + COMPARES)
-        assert second.says().startswith("waiting for 1 other")
-        assert "waiting for 2 other" in processes(mine + COMPARES).says()
-        first.kill()  # the other user cannot remove its file, and goes on all the same
-        assert second.says() == "my turn"
-        users = {ticket.user for ticket in turns.standing(turns.WAIT)}
-        assert len(users) == 2
-        assert "root" in users
+    mine, theirs = ("", as_somebody) if first_user == "root" else (as_somebody, "")
+    first = processes(mine + COMPARES)
+    assert first.says() == "my turn"
+    second = processes(theirs + COMPARES)
+    assert second.says().startswith("waiting for 1 other")
+    assert "waiting for 2 other" in processes(mine + COMPARES).says()
+    first.kill()  # the other user may not be allowed to remove its file, and goes on all the same
+    assert second.says() == "my turn"
+    users = {ticket.user for ticket in turns.standing(turns.WAIT)}
+    assert len(users) == 2
+    assert "root" in users
 
 
 # Who else is there
