@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -77,16 +78,14 @@ class Machine:
         return limits
 
     def room(self) -> str:
-        """What this process takes of the main memory now, and how many such it holds, in a sentence; "" if not known.
-
-        Of a process and its workers the resident sets are added up, so that what processes share counts for each.
-        """
-        taken = footprint()
-        if not math.isfinite(taken) or not taken:
+        """What this process takes of the main memory, and how many such it holds, in a sentence; "" if not known."""
+        own, shared = footprint()
+        if not own > 0:
             return ""
+        common = f" of their own and {shared / GIB:.2f} GiB of files that other such processes share" if shared else ""
         return (
-            f"This process and its workers take {taken / GIB:.2f} GiB of main memory now, shared libraries included: "
-            f"{self.memory / GIB:.0f} GiB hold about {int(self.memory / taken)} such."
+            f"This process and its workers now take {own / GIB:.2f} GiB of main memory{common}: "
+            f"{self.memory / GIB:.0f} GiB hold about {max(1, int((self.memory - shared) / own))} such."
         )
 
     def __repr__(self):
@@ -176,18 +175,36 @@ def cores() -> int:
     return count
 
 
-def footprint() -> float:
-    """Bytes of main memory of this process and all that it started: resident sets now; nan where it is not told."""
-    try:
-        own = psutil.Process()
-        taken = own.memory_info().rss
-        children = own.children(recursive=True)
-    except (psutil.Error, OSError):
-        return math.nan
-    for child in children:
-        with contextlib.suppress(psutil.Error, OSError):
-            taken += child.memory_info().rss
-    return float(taken)
+class Footprint(NamedTuple):
+    """Bytes of main memory: a process's and its workers' own, and those of mapped files, which is there once for all.
+
+    ``own`` is nan where the system does not tell; ``shared`` is 0 but on Linux, and its part then counts as own.
+    """
+
+    own: float
+    shared: float
+
+
+def footprint() -> Footprint:
+    """What this process and all that it started take now. What a worker has in common with its parent counts twice."""
+    own, shared = math.nan, 0.0
+    with contextlib.suppress(psutil.Error, OSError):
+        this = psutil.Process()
+        own, shared = _resident(this)
+        for child in this.children(recursive=True):
+            with contextlib.suppress(psutil.Error, OSError):
+                more, files = _resident(child)
+                own, shared = own + more, max(shared, files)
+    return Footprint(own, shared)
+
+
+def _resident(process):
+    """Bytes of a process's resident set: what is its own, and the pages of files, as libraries are."""
+    files = 0.0
+    for line in _lines(f"/proc/{process.pid}/status"):
+        if line.startswith("RssFile:"):
+            files = float(line.split()[1]) * 1024
+    return process.memory_info().rss - files, files
 
 
 def shared_memory_free() -> int | None:

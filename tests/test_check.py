@@ -113,9 +113,9 @@ def test_a_torchvision_that_does_not_fit_is_to_mend(monkeypatch):
 
 
 def test_how_many_such_processes_the_memory_holds(monkeypatch):
-    monkeypatch.setattr(hardware, "footprint", lambda: hardware.machine().memory / 7.5)
+    monkeypatch.setattr(hardware, "footprint", lambda: hardware.Footprint(hardware.machine().memory / 7.5, 0.0))
     assert check.kernels().sentence.endswith("hold about 7 such.")
-    monkeypatch.setattr(hardware, "footprint", lambda: float("nan"))
+    monkeypatch.setattr(hardware, "footprint", lambda: hardware.Footprint(float("nan"), 0.0))
     assert check.kernels().sentence == "what a process takes of it is not told here"
 
 
