@@ -26,7 +26,6 @@ BASELINE = Recipe(seed=40)
 VARIANT = BASELINE.but(cache="ram")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals, links and modes")
 ROOT = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can act for another user")
-SOMEBODY = 65534  # a user other than root
 
 # Loads the module alone, without torch; from then on it does what it is told
 CHILD = f"""
@@ -417,12 +416,11 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(folder, processes):
 
 @POSIX
 @ROOT
-@pytest.mark.parametrize("first_user", ["root", "somebody"])
-def test_users_wait_for_each_other(processes, folder, first_user):
+@pytest.mark.parametrize("users", [(0, 65534), (65534, 0), (65534, 65533)])
+def test_users_wait_for_each_other(processes, folder, users):
     """The first makes the folder, the lock and a file, which the other one must be able to use."""
-    as_somebody = f"os.umask(0o077); os.setgid({SOMEBODY}); os.setuid({SOMEBODY})\n"
     folder.parent.chmod(0o1777)
-    mine, theirs = ("", as_somebody) if first_user == "root" else (as_somebody, "")
+    mine, theirs = (f"os.umask(0o077); os.setgid({user}); os.setuid({user})\n" for user in users)
     first = processes(mine + COMPARES)
     assert first.says() == "my turn"
     second = processes(theirs + COMPARES)
@@ -430,9 +428,7 @@ def test_users_wait_for_each_other(processes, folder, first_user):
     assert "waiting for 2 other" in processes(mine + COMPARES).says()
     first.kill()  # the other user may not be allowed to remove its file, and goes on all the same
     assert second.says() == "my turn"
-    users = {ticket.user for ticket in turns.standing(turns.WAIT)}
-    assert len(users) == 2
-    assert "root" in users
+    assert len({ticket.user for ticket in turns.standing(turns.WAIT)}) == 2
 
 
 # Who else is there
