@@ -21,11 +21,13 @@ from speedkit.train import first_batch, fit, train
 logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: "No CUDA runtime" not in record.getMessage())
 
 __all__ = [
+    "Board",
     "CannotRun",
     "Panel",
     "Prediction",
     "Recipe",
     "Run",
+    "Sharing",
     "beside",
     "exercises",
     "first_batch",
@@ -33,18 +35,22 @@ __all__ = [
     "keep",
     "machine",
     "predict",
+    "share",
     "side_by_side",
     "stopwatches",
     "train",
 ]
 
 _LAB = {  # what only a notebook needs
+    "Board": "board",
     "Panel": "panel",
     "Prediction": "predict",
+    "Sharing": "board",
     "beside": "predict",
     "exercises": "exercise",
     "keep": "kept",
     "predict": "predict",
+    "share": "board_files",
     "side_by_side": "tables",
     "stopwatches": "tables",
 }

@@ -21,6 +21,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
 READY = """async () => {
     const panel = window.jupyterapp?.shell?.currentWidget;
     if (!panel?.context || !window.jupyterapp.commands.hasCommand('notebook:run-all-cells')) return false;
@@ -81,11 +82,12 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.root = folder / "notebooks"
         self.root.mkdir(parents=True, exist_ok=True)
-        for plugin, setting in {
+        settings = {
             "apputils-extension/themes": {"theme": theme},
             "apputils-extension/notification": {"fetchNews": "false"},
             "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
-        }.items():
+        }
+        for plugin, setting in settings.items() if frontend == "lab" else ():
             path = folder / "settings/@jupyterlab" / f"{plugin}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(setting))
@@ -102,8 +104,7 @@ class Server:
                 *(sys.executable, "-m", module, "--no-browser", "--allow-root"),
                 *(f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
                 *(f"--IdentityProvider.token={TOKEN}", f"--{app}.expose_app_in_browser=True"),
-                f"--{app}.news_url=None",
-                f"--{app}.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+                *(["--LabApp.news_url=None", NO_UPDATES] if frontend == "lab" else []),
             ],
             env=os.environ | places | (environment or {}),
             stdout=self.log,

@@ -6,8 +6,10 @@ or hostile are in ``test_data.py`` and ``test_run.py``, recipes with wrong value
 """
 
 import contextlib
+import html
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -130,7 +132,7 @@ def test_a_worker_that_is_killed_is_said_and_the_next_run_works(panel, no_childr
     panel.controls["workers"].value, panel.controls["epochs"].value = 2, "10000"
     panel.start()
     wait_for(lambda: panel._shown.count > 8)
-    victims = psutil.Process().children()
+    victims = multiprocessing.active_children()
     assert len(victims) == 2
     victims[0].kill()
     ends(panel)
@@ -168,7 +170,7 @@ panel = sk.Panel(sk.Recipe(model="small", subset=256, batch_size=32, epochs=1, d
 panel.run()
 low = psutil.Process().memory_info().vms + 2**29
 resource.setrlimit(resource.RLIMIT_AS, (low, low))
-panel.recipe = panel.recipe.but(model="wide", batch_size=4096)
+panel.recipe = panel.recipe.but(model="wide", subset=8192, batch_size=4096)
 panel.controls["subset"].value = "8192"
 panel.start()
 panel._runner.join()
@@ -195,7 +197,7 @@ def script(code, *before, **environment):
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
+    return html.unescape(done.stdout.strip())
 
 
 @pytest.fixture
@@ -382,7 +384,7 @@ def test_threads_spin_briefly_where_no_variable_is_set():
 # Many kernels at once, and many runs in one
 
 
-BUSY = """import gc, os, psutil, threading, time
+BUSY = """import gc, operator, os, psutil, threading, time
 import speedkit as sk
 
 panel = sk.Panel(sk.Recipe(model="mlp", subset=640, batch_size=64, epochs=1, device="cpu"))
@@ -395,7 +397,7 @@ def state():
 
 
 count = 0
-while count < RUNS and time.monotonic() < end:
+while count < RUNS or time.monotonic() < end:
     changes = dict(workers=count % 2, cache=("off", "ram", "device")[count % 3])
     if count % 5 == 4:
         panel.start()
@@ -406,7 +408,10 @@ while count < RUNS and time.monotonic() < end:
     panel.forget()
     count += 1
     readings.append(state())
-print(count, *readings[WARM], *readings[-1])
+patience = time.monotonic() + 40  # ipykernel closes what it opened for a thread within ten seconds of its end
+while any(map(operator.gt, state()[1:], readings[WARM][1:])) and time.monotonic() < patience:
+    time.sleep(0.5)
+print(count, *readings[WARM], *state())
 """
 
 
@@ -418,25 +423,25 @@ def assert_flat(printed, growth):
     count, memory, threads, files, children, *later = map(int, printed.split()[-9:])
     assert count > 0
     assert later[0] <= growth * memory
-    assert later[1:] == [threads, files, children]
+    assert all(now <= before for now, before in zip(later[1:], (threads, files, children), strict=True)), printed
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count file descriptors")
 def test_many_runs_in_one_kernel_leave_nothing_behind(kernels):
     """200 runs at full length, memory flat within 5 %; shortened, in which torch still warms up, within 10 %."""
     runs, warm, growth = (200, 20, 1.05) if SOAK else (24, 11, 1.10)
-    assert_flat(kernels().run(soak(runs, 3600, warm), timeout=3600), growth)
+    assert_flat(kernels().run(soak(runs, 0, warm), timeout=3600), growth)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count file descriptors")
 def test_kernels_side_by_side_all_go_on(kernels):
-    """Eight kernels for ten minutes at full length; shortened, three for a quarter of a minute."""
-    count, seconds, warm = (8, 600, 20) if SOAK else (3, 15, 2)
+    """Eight kernels for ten minutes at full length; shortened, three for sixteen runs each."""
+    count, runs, seconds, warm = (8, 30, 600, 20) if SOAK else (3, 16, 0, 11)
     started = [kernels() for _ in range(count)]
     said = [None] * count
 
     def work(place):
-        said[place] = started[place].run(soak(10**6, seconds, warm), timeout=seconds + 300)
+        said[place] = started[place].run(soak(runs, seconds, warm), timeout=seconds + 600)
 
     threads = [threading.Thread(target=work, args=(place,)) for place in range(count)]
     for thread in threads:

@@ -19,6 +19,7 @@ from in_browser import (
     end_kernels,
     ended,
     figure,
+    new_page,
     started_server,
     status,
     training,
@@ -140,12 +141,20 @@ def test_the_chart_has_a_twin_in_words(notebook):
 # Other front ends
 
 
+@pytest.fixture
+def tolerant_page(browser):
+    """A page that may show errors in its console: these front ends log some of their own, with or without a panel."""
+    with contextlib.closing(new_page(browser)) as page:
+        yield page
+
+
 @pytest.fixture(scope="module")
 def classic(browser, tmp_path_factory):
     yield from started_server(tmp_path_factory.mktemp("classic"), frontend="notebook", SPEEDKIT_SMOKE="0")
 
 
-def test_the_panel_works_in_notebook_7(page, classic):
+def test_the_panel_works_in_notebook_7(tolerant_page, classic):
+    page = tolerant_page
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (SETUP, LONG)])
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(made, classic.root / "panel.ipynb")
@@ -182,7 +191,8 @@ def voila(browser, tmp_path):
         log.close()
 
 
-def test_the_panel_works_under_voila(page, voila):
+def test_the_panel_works_under_voila(tolerant_page, voila):
+    page = tolerant_page
     page.set_default_timeout(60_000)
     page.goto(voila)
     expect(page.locator(".sk-chart")).to_be_visible(timeout=60_000)

@@ -9,6 +9,7 @@ import io
 import math
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -682,8 +683,16 @@ def _figure_dash(mark):
     return (0, tuple(length / mark.width for length in mark.dash)) if mark.dash else "-"
 
 
+# matplotlib keeps the fonts that it opened for each thread anew: of a new one a run there would be ever more.
+_draughtsman = ThreadPoolExecutor(1, "figures")
+
+
 def png(run: Run, earlier: Sequence[Run] = ()) -> bytes:
-    """The static figure as a PNG image. May be called from any thread."""
+    """The static figure as a PNG image. May be called from any thread; it is always drawn in the same one."""
+    return _draughtsman.submit(_png, run, earlier).result()
+
+
+def _png(run, earlier):
     with DRAWING:
         image = io.BytesIO()
         figure(run, earlier).savefig(image, format="png")

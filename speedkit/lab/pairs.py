@@ -58,7 +58,7 @@ def _draw(ax, comparison, rows):
     left, right = min(ends) - margin, max(ends) + margin
     ax.set_xlim(left, right)
     if is_ratio:  # logarithms on a linear axis: matplotlib's own logarithmic labels need its formula parser
-        ticks = _ticks(left, right)
+        ticks = ratio_ticks(left, right)
         ax.set_xticks([math.log(tick) for tick in ticks], [f"× {tick:.4g}" for tick in ticks], fontsize=8)
         ax.set_xlabel("variant / baseline", fontsize=8)
     else:
@@ -74,7 +74,8 @@ def _interval(row: Row, is_ratio):
     return math.log(max(row.low, tiny)), math.log(min(max(row.high, tiny), np.finfo(float).max))
 
 
-def _ticks(left, right):
+def ratio_ticks(left: float, right: float) -> list[float]:
+    """Ratios whose logarithms lie from ``left`` to ``right``, to mark on an axis of logarithms."""
     for ratios in TICKS:
         inside = [ratio for ratio in ratios if left <= math.log(ratio) <= right]
         if len(inside) >= 4:

@@ -160,7 +160,7 @@ class Panel:
 
     def _ipython_display_(self):
         """Shows the widgets, and below them an ordinary output that keeps the last figure in the saved notebook."""
-        _stop_what_this_cell_showed(self)
+        stop_what_this_cell_showed(self)
         mimebundle = self.box._repr_mimebundle_()
         bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
         bundle["text/plain"] = "speedkit panel (live widgets: run this cell to use them)"
@@ -340,7 +340,7 @@ class Panel:
         self.problem.value = f"<div role='alert' class='sk-error'>{html.escape(text)}</div>" if text else ""
 
 
-def _stop_what_this_cell_showed(panel):
+def stop_what_this_cell_showed(panel):
     """When a cell is run again, the panel that it showed before is gone from the page: its run must not go on."""
     shell = get_ipython()
     parent = shell.get_parent() if hasattr(shell, "get_parent") else {}

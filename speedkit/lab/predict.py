@@ -460,10 +460,13 @@ def _unscored(guess, comparison, row):
         return f"{guess.technique} is {before!r} in the baseline and {after!r} in the variant"
     if row.verdict in (TOO_FEW, NOT_AVAILABLE):
         return f"{row.verdict}, {row.why}"
+    return "the prediction was committed after the comparison had begun" if too_late(guess, comparison) else ""
+
+
+def too_late(guess: Guess, comparison: Comparison) -> bool:
+    """Whether a guess was committed after the comparison had begun."""
     committed, started = _moment(guess.committed), _moment(comparison.started)
-    if committed and started and committed > started:
-        return "the prediction was committed after the comparison had begun"
-    return ""
+    return bool(committed and started and committed > started)
 
 
 def _direction_is_right(guess, row):

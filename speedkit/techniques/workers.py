@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 # Of more workers than cores torch warns twice, in red and with a path. The kit says so itself, in the notes of a run.
 warnings.filterwarnings("ignore", "This DataLoader will create")
@@ -23,7 +23,7 @@ def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: s
     The workers persist: they are started once, not once an epoch. ``dataset`` must be importable by them, so its
     class lives in a module, never in a notebook's cell.
     """
-    options = {"batch_sampler": batches, "collate_fn": as_they_are, "pin_memory": pin_memory, "num_workers": workers}
+    options = {"batch_sampler": batches, "collate_fn": handed_over, "pin_memory": pin_memory, "num_workers": workers}
     options |= {"generator": torch.Generator()}  # else it draws from torch's global one at every epoch
     if workers:
         options |= {"persistent_workers": True, "prefetch_factor": prefetch}
@@ -32,8 +32,16 @@ def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: s
     return DataLoader(dataset, **options)
 
 
-def as_they_are(batch):
-    """The dataset gathers whole batches itself: nothing is left to collate."""
+def handed_over(batch):
+    """The dataset gathers whole batches itself: nothing is left to collate, only to put where the training finds it.
+
+    Where /dev/shm is full, the error is raised here and reaches the training. torch itself would do the same a moment
+    later, in a thread that can only print the error, and the training would wait for ever.
+    """
+    if get_worker_info() is not None:
+        for part in batch:
+            if isinstance(part, torch.Tensor):
+                part.share_memory_()
     return batch
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib import import_module
 
 import psutil
 
@@ -52,6 +53,7 @@ def _recorded(steps):
 
 
 def main():
+    import_module("ipywidgets")  # where it is not installed, there is nothing to compare with
     codes = {"speedkit": "import speedkit", "torch and ipywidgets": "import torch, ipywidgets"}
     ways = {name: partial(import_seconds, code) for name, code in codes.items()}
     for way in ways.values():

@@ -74,11 +74,12 @@ def by_hand(model, batches, optimizer, schedule=None, steps: int | None = None):
 
 def fastai_fit(model, batches, rate: float, epochs: int = 1):
     """fast.ai's ``fit_one_cycle`` with its usual callbacks (recorder and progress bar), nothing else of it."""
+    from fastai.callback import progress, schedule  # noqa: F401 (they give Learner its progress bar and fit_one_cycle)
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
 
-    dls = DataLoaders(batches, [], device=hardware.machine().device)
-    learner = Learner(dls, model.to(dls.device), loss_func=nn.CrossEntropyLoss())
+    dls = DataLoaders(batches, [])
+    learner = Learner(dls, model.to(hardware.machine().device), loss_func=nn.CrossEntropyLoss())
     with quiet():
         learner.fit_one_cycle(epochs, rate)
 

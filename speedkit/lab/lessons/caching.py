@@ -298,7 +298,7 @@ def one_copy_a_worker(recipe: Recipe, epochs: int = 4) -> Table:
 def _started_anew(recipe, loaded):
     """(epoch) -> its batches, from workers that end with it, as PyTorch's DataLoader has it unless told otherwise."""
     batches = data.Batches(len(loaded.train.labels), recipe.batch_size, recipe.seed)
-    options = {"batch_sampler": batches, "collate_fn": workers.as_they_are, "num_workers": recipe.workers}
+    options = {"batch_sampler": batches, "collate_fn": workers.handed_over, "num_workers": recipe.workers}
     loader = DataLoader(Dictionary(loaded.train), generator=torch.Generator(), **options)
 
     def epoch(number):
