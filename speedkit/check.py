@@ -6,13 +6,14 @@ import platform
 import shutil
 import tempfile
 import time
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
-from speedkit import data, hardware
+from speedkit import data, hardware, turns
 from speedkit.recipe import Recipe
 from speedkit.run import NotFinite, Run, number, size
 from speedkit.train import train
@@ -48,6 +49,8 @@ def check(trial_s: float = TRIAL_S):
     yield shared_memory()
     yield accelerator()
     yield trial(trial_s)
+    yield kernels()
+    yield queue()
 
 
 def packages(requirements: Path):
@@ -151,6 +154,29 @@ def trial(trial_s: float) -> Found:
     said = f"{number(run.mean('images_per_s'))} images a second over {run.count:,} steps"
     disturbed = next((note for note in run.notes if note.startswith("Other programs")), "")
     return Found(NOTE if disturbed else GOOD, "a training", f"{said}. {disturbed}".strip(". ") + ".")
+
+
+def kernels() -> Found:
+    """How much memory one training takes, after one, so that a server for many can be sized."""
+    return Found(GOOD, "memory", hardware.machine().room() or "what a process takes of it is not told here")
+
+
+def queue() -> Found:
+    """Whether comparisons can wait for each other, and who is there now."""
+    try:
+        place, trains, compares = turns.folder(), turns.standing(turns.RUN), turns.standing(turns.WAIT)
+        if place is not None:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        where = error.filename or "their folder"
+        return Found(NOTE, "turns", f"comparisons do not wait for each other ({where}: {reason}): see SPEEDKIT_TURNS.")
+    if place is None:
+        return Found(NOTE, "turns", "comparisons do not wait for each other: SPEEDKIT_TURNS is off")
+    there = ", ".join(f"{ticket.user} since {datetime.fromtimestamp(ticket.since):%H:%M}" for ticket in compares)
+    now = f"comparisons here and waiting: {there or 'none'}; other processes that train: {len(trains)}"
+    return Found(NOTE if trains or compares else GOOD, "turns", f"comparisons take turns by {place}; {now}")
 
 
 def main() -> int:

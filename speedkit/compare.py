@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from speedkit import turns
 from speedkit.recipe import SWITCHES, Recipe, smoke
 from speedkit.run import NotFinite, Run, number, percent, reading, seconds, size, write_atomically
 from speedkit.train import train
@@ -267,7 +268,8 @@ class Comparison:
     """Pairs of runs of two recipes, and what they say. It grows while :func:`comparing` runs.
 
     ``measured``: the counted runs in the order in which they were made. ``pairs``: how many are planned. ``status``:
-    new, running, finished, stopped or failed. ``now`` and ``current`` say what is being run, and are not kept.
+    new, running, finished, stopped or failed. ``now`` and ``current`` say what is being run, and are not kept; while
+    it waits for its turn on the machine, ``current`` is None.
     """
 
     baseline: Recipe
@@ -621,8 +623,11 @@ def comparing(
     runs of pair i. Which of the two comes first is drawn from ``baseline.seed``, each about equally often. Close the
     generator to stop: the pairs that are done stay in the comparison. The test set is left alone.
 
+    It first waits until no other comparison goes on on this machine, and keeps the others waiting until it has ended or
+    is closed (see :mod:`speedkit.turns`); in smoke mode, where no time means anything, it does neither.
+
     target: the validation accuracy (0 to 1) to which time is taken. train: (recipe, run) -> a generator that makes
-    one run. each_step: yield after every step as well, so that closing takes effect within one.
+    one run. each_step: yield after every step as well, so that closing takes effect within one, and while it waits.
 
     Raises:
         ValueError: pairs, target or a claim is not allowed. What ``train`` raises is passed on, but for
@@ -654,11 +659,14 @@ def compare(
         tqdm(total=comparison.total_runs, unit="run", file=sys.stdout, disable=not progress) as bar,
         closing(_filling(comparison, train, each_step=True)) as filling,
     ):
-        shown = None
+        shown, waiting = None, False
         for _ in filling:
+            if waiting and comparison.current is not None:
+                bar.reset()  # its time for a run is to count from now
+            waiting = comparison.current is None
             if shown != (comparison.now, comparison.runs_done):  # and nothing else that could slow a step
                 shown = comparison.now, comparison.runs_done
-                bar.set_description(comparison.now, refresh=False)
+                bar.set_description(comparison.now, refresh=waiting)
                 bar.update(comparison.runs_done - bar.n)
     if comparison.status != "finished":
         comparison.status, comparison.reason = "stopped", "stopped by hand"
@@ -696,30 +704,15 @@ def _filling(comparison, train, each_step):
     if any(recipe.cache == "disk" for recipe in recipes.values()):
         _note(comparison, "The disk cache was filled before the first counted run: it is compared warm.")
     try:
-        for pair, arm in plan:
-            where = "warm-up" if pair is None else f"pair {pair + 1} of {comparison.pairs}"
-            comparison.now = f"{where}, {arm}"
-            seed = comparison.baseline.seed + (pair or 0)
-            recipe = recipes[arm].but(seed=seed)
-            comparison.current = run = Run(_warm_up(recipe) if pair is None else recipe)
-            _release_memory()
-            with closing(train(run.recipe, run)) as records:
-                try:
-                    for _ in records:
-                        if each_step:
-                            yield comparison
-                except NotFinite as error:
-                    _note(comparison, f"{where}, {arm}: {error}")
-                    failed = True
-                else:
-                    failed = False
-            comparison.runs_done += 1
-            comparison.machine = run.machine
-            if pair is not None:
-                comparison.measured.append(_measure(comparison, run, pair, arm, failed))
-            if comparison.runs_done == len(plan):
-                comparison.status = "finished"
-            yield comparison
+        with turns.Turn(not comparison.smoke) as turn:
+            for words in turn.waiting():
+                comparison.now = words
+                if each_step:
+                    yield comparison
+            _note_the_wait(comparison, turn)
+            with turns.active(not comparison.smoke):
+                yield from _running(comparison, train, each_step, recipes, plan)
+        yield comparison  # when the turn has been given up: nobody has to wait for whoever looks at it
     except (GeneratorExit, KeyboardInterrupt):
         if comparison.status == "running":
             comparison.status, comparison.reason = "stopped", "stopped by hand"
@@ -729,6 +722,48 @@ def _filling(comparison, train, each_step):
         raise
     finally:
         comparison.now, comparison.current = "", None
+
+
+def _note_the_wait(comparison, turn):
+    comparison.started = datetime.now(UTC).isoformat(timespec="seconds")
+    if turn.waited:
+        _note(comparison, f"It waited {seconds(turn.waited)} for its turn among the comparisons on this machine.")
+    if turn.problem:
+        _note(
+            comparison,
+            f"It could not wait for other comparisons on this machine ({turn.problem}): name a folder that all its "
+            "users can write in SPEEDKIT_TURNS, or set that to off.",
+        )
+
+
+def _running(comparison, train, each_step, recipes, plan):
+    for pair, arm in plan:
+        where = "warm-up" if pair is None else f"pair {pair + 1} of {comparison.pairs}"
+        comparison.now = f"{where}, {arm}"
+        seed = comparison.baseline.seed + (pair or 0)
+        recipe = recipes[arm].but(seed=seed)
+        comparison.current = run = Run(_warm_up(recipe) if pair is None else recipe)
+        _release_memory()
+        with closing(train(run.recipe, run)) as records:
+            try:
+                for _ in records:
+                    if each_step:
+                        yield comparison
+            except NotFinite as error:
+                _note(comparison, f"{where}, {arm}: {error}")
+                failed = True
+            else:
+                failed = False
+        comparison.runs_done += 1
+        comparison.machine = run.machine
+        if pair is not None:
+            comparison.measured.append(_measure(comparison, run, pair, arm, failed))
+            if not comparison.smoke and turns.others().runs:
+                _note(comparison, "Other speedkit runs were active on this machine: no time here is of a run alone.")
+        if comparison.runs_done == len(plan):
+            comparison.status = "finished"
+        else:
+            yield comparison
 
 
 def _release_memory():

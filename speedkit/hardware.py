@@ -1,6 +1,8 @@
 """What this machine is and what it can do, from its own words; what is not known is None."""
 
+import contextlib
 import html
+import math
 import os
 import platform
 import shutil
@@ -8,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -74,11 +77,23 @@ class Machine:
             limits.append(f"With {self.cores} cores, workers and training share the same cores.")
         return limits
 
+    def room(self) -> str:
+        """What this process takes of the main memory, and how many such it holds, in a sentence; "" if not known."""
+        own, shared = footprint()
+        if not own > 0:
+            return ""
+        common = f" of their own and {shared / GIB:.2f} GiB of files that other such processes share" if shared else ""
+        return (
+            f"This process and its workers now take {own / GIB:.2f} GiB of main memory{common}: "
+            f"{self.memory / GIB:.0f} GiB hold about {max(1, int((self.memory - shared) / own))} such."
+        )
+
     def __repr__(self):
-        return "\n".join([f"This machine: {self.sentence()}.", *self.limits()])
+        return "\n".join([f"This machine: {self.sentence()}.", *self.limits(), *filter(None, [self.room()])])
 
     def _repr_html_(self):
-        limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in self.limits())
+        lines = [*self.limits(), *filter(None, [self.room()])]
+        limits = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
         return f"<b>This machine:</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
 
     def check(self, recipe) -> list[str]:
@@ -158,6 +173,38 @@ def cores() -> int:
     if len(quota) == 2 and quota[0].isdigit():
         count = min(count, max(1, int(quota[0]) // int(quota[1])))
     return count
+
+
+class Footprint(NamedTuple):
+    """Bytes of main memory: a process's and its workers' own, and those of mapped files, which is there once for all.
+
+    ``own`` is nan where the system does not tell; ``shared`` is 0 but on Linux, and its part then counts as own.
+    """
+
+    own: float
+    shared: float
+
+
+def footprint() -> Footprint:
+    """What this process and all that it started take now. What a worker has in common with its parent counts twice."""
+    own, shared = math.nan, 0.0
+    with contextlib.suppress(psutil.Error, OSError):
+        this = psutil.Process()
+        own, shared = _resident(this)
+        for child in this.children(recursive=True):
+            with contextlib.suppress(psutil.Error, OSError):
+                more, files = _resident(child)
+                own, shared = own + more, max(shared, files)
+    return Footprint(own, shared)
+
+
+def _resident(process):
+    """Bytes of a process's resident set: what is its own, and the pages of files, as libraries are."""
+    files = 0.0
+    for line in _lines(f"/proc/{process.pid}/status"):
+        if line.startswith("RssFile:"):
+            files = float(line.split()[1]) * 1024
+    return process.memory_info().rss - files, files
 
 
 def shared_memory_free() -> int | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import time
 from collections import deque
 from typing import NamedTuple
@@ -245,6 +246,18 @@ class Gpu:
             figures["energy_j"] = self._joules() - self.joules
             figures["utilisation"] = pynvml.nvmlDeviceGetUtilizationRates(self.handle).gpu / 100
         return figures
+
+    def others(self) -> int | None:
+        """How many other processes compute on the GPU now; None where that is not known."""
+        try:
+            import pynvml
+
+            found = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)}
+        except Exception:
+            return None
+        if os.getpid() in found or not torch.cuda.is_initialized():
+            return len(found - {os.getpid()})
+        return len(found) - 1 if found else None  # in a container this process has another number there
 
 
 def _busy_seconds():

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speedkit import turns
 from speedkit.recipe import Recipe, smoke
 
 FORMAT = 1
@@ -84,10 +85,11 @@ class Run:
 
     @contextmanager
     def recording(self):
-        """Keeps ``status`` and ``reason`` true, however the training inside ends."""
+        """Keeps ``status`` and ``reason`` true, however the training inside ends; :mod:`speedkit.turns` shows it."""
         self.status = "running"
         try:
-            yield self
+            with turns.active(not self.smoke):
+                yield self
         except (GeneratorExit, KeyboardInterrupt):
             self.status, self.reason = "stopped", "stopped by hand"
             raise

@@ -38,6 +38,12 @@ def full_length(monkeypatch):
     monkeypatch.delenv("SPEEDKIT_SMOKE", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def turns_of_these_tests(monkeypatch, tmp_path_factory):
+    """Comparisons in tests wait for each other only, and for nobody who uses this machine meanwhile."""
+    monkeypatch.setenv("SPEEDKIT_TURNS", str(tmp_path_factory.getbasetemp() / "turns"))
+
+
 @pytest.fixture
 def generated(monkeypatch, tmp_path):
     """Generated images and disk caches go to a folder of this test alone."""

@@ -113,6 +113,13 @@ def test_a_torchvision_that_does_not_fit_is_to_mend(monkeypatch):
     assert "cannot be loaded" in found.sentence
 
 
+def test_how_many_such_processes_the_memory_holds(monkeypatch):
+    monkeypatch.setattr(hardware, "footprint", lambda: hardware.Footprint(hardware.machine().memory / 7.5, 0.0))
+    assert check.kernels().sentence.endswith("hold about 7 such.")
+    monkeypatch.setattr(hardware, "footprint", lambda: hardware.Footprint(float("nan"), 0.0))
+    assert check.kernels().sentence == "what a process takes of it is not told here"
+
+
 def test_a_training_that_fails_is_to_mend(small, fail_after):
     fail_after(2)
     found = small()["a training"]

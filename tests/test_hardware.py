@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 
+import psutil
 import pytest
 import torch
 
@@ -58,6 +61,40 @@ def test_the_notes_say_what_will_happen():
     assert any("compete" in note for note in CPU.check(Recipe(workers=4)))
     assert any("none are started" in note for note in CPU.check(Recipe(workers=2, cache="device")))
     assert GPU.check(Recipe(workers=1)) == []
+
+
+def test_the_memory_of_this_process_and_what_it_started_is_counted():
+    alone = hardware.footprint()
+    assert 0.5 < sum(alone) / psutil.Process().memory_info().rss < 2
+    assert alone.shared > 0 or sys.platform != "linux"
+    with subprocess.Popen([sys.executable, "-c", "print('up'); input()"], stdin=-1, stdout=-1, text=True) as child:
+        child.stdout.readline()
+        assert hardware.footprint().own > alone.own
+        child.communicate("\n")
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "words"),
+    [
+        (0.9, 0.0, "now take 0.90 GiB of main memory: 8 GiB hold about 8 such."),
+        (0.5, 0.4, "now take 0.50 GiB of main memory of their own and 0.40 GiB of files that other such processes "),
+        (0.5, 0.4, "share: 8 GiB hold about 15 such."),
+        (9.0, 0.4, "hold about 1 such."),
+    ],
+)
+def test_how_many_such_processes_the_memory_holds(monkeypatch, own, shared, words):
+    monkeypatch.setattr(hardware, "footprint", lambda: hardware.Footprint(own * 2**30, shared * 2**30))
+    assert words in repr(CPU)
+    assert words in CPU._repr_html_()
+
+
+def test_where_the_system_does_not_tell_of_memory_nothing_is_said(monkeypatch):
+    def refused(_):
+        raise psutil.AccessDenied()
+
+    monkeypatch.setattr(psutil.Process, "memory_info", refused)
+    assert CPU.room() == ""
+    assert "main memory" not in repr(CPU) + CPU._repr_html_()
 
 
 def test_the_sentence_and_the_limits_say_what_there_is():

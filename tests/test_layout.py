@@ -21,6 +21,7 @@ FLOORS = {
     "hardware": 1,
     "techniques": 1,
     "data": 2,
+    "turns": 2,
     "model": 2,
     "meter": 2,
     "run": 2,

@@ -12,6 +12,7 @@ from IPython.display import display
 
 from speedkit import hardware
 from speedkit.lab import chart
+from speedkit.lab.neighbours import Neighbours
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt
 from speedkit.recipe import SWITCHES, Recipe, parse
 from speedkit.run import Progress, Run, seconds
@@ -105,6 +106,8 @@ class Panel:
         self._handles = []
         self._build(front, settings)
         self._show_status(f"Ready: {hardware.machine(self.recipe.device).sentence()}.")
+        self._neighbours = Neighbours(self.recipe)
+        self._show_neighbours(f"{time.strftime('%H:%M')}: ")
         self._draw()
 
     # Building
@@ -135,12 +138,13 @@ class Panel:
         self.stop_button.on_click(lambda _: self.stop())
         self.clear_button.on_click(lambda _: self.forget())
         self.bar = widgets.FloatProgress(min=0.0, max=1.0, layout={"width": "180px"})
-        self.status, self.problem, self.where, self.picture = (widgets.HTML() for _ in range(4))
-        for part in (self.status, self.problem, self.where, self.picture):
+        self.status, self.problem, self.where, self.beside, self.picture = (widgets.HTML() for _ in range(5))
+        for part in (self.status, self.problem, self.where, self.beside, self.picture):
             part.layout.width = "auto"
         self.status.add_class("sk-status")
         self.problem.add_class("sk-problem")
         self.where.add_class("sk-where")
+        self.beside.add_class("sk-beside")
         switches = widgets.Box([self.controls[name] for name in SWITCHES])
         task = widgets.Box([self.controls[name] for name in settings])
         for box in (switches, task):
@@ -151,7 +155,7 @@ class Panel:
         buttons.layout.flex_flow = "row wrap"
         buttons.layout.align_items = "center"
         parts = [widgets.HTML(STYLE, layout={"display": "none"}), switches, *([task] if settings else [])]
-        self.box = widgets.VBox([*parts, buttons, self.problem, self.where, self.picture])
+        self.box = widgets.VBox([*parts, buttons, self.problem, self.where, self.beside, self.picture])
         self.box.add_class("sk-panel")
 
     def _ipython_display_(self):
@@ -226,12 +230,14 @@ class Panel:
         stop_all()  # also this panel's own: its last frame is then drawn before the first of the new run
         runner = Runner(recipe, lambda record: self._watch(runner, record))
         self._runner, self._shown, self._progress = runner, runner.run, None
+        self._neighbours = Neighbours(recipe)
         self._show_problem("")
         self.where.value = ""
         self.bar.value, self.bar.bar_style = 0.0, "info"
         self.run_button.disabled, self.stop_button.disabled = True, False
         self._hear_in_order()
         self._show_status("Preparing …")
+        self._show_neighbours()
         self._ended = threading.Event()
         threading.Thread(target=self._tick, args=(runner.run, self._ended), name="speedkit chart", daemon=True).start()
         return runner
@@ -249,13 +255,15 @@ class Panel:
         """The chart's own thread: a frame now and then, and only when something changed."""
         seen, pause = None, FRAME
         while not ended.wait(pause):
-            state = (run.count, self._progress)
-            if state != seen:
-                seen, began = state, time.thread_time()
+            state, began = (run.count, self._progress), time.thread_time()
+            if state != seen or self._neighbours.due():
                 with self._frames:
-                    if not ended.is_set():
+                    if not ended.is_set() and state != seen:
                         self._draw()  # first: it takes longest, and what is sent together a browser draws together
                         self._show_progress(run)
+                    if not ended.is_set() and self._neighbours.due():
+                        self._show_neighbours()
+                seen = state
                 pause = max(FRAME, (time.thread_time() - began) / SHARE) if state[0] else FRAME
 
     def _finish(self, runner):
@@ -269,6 +277,9 @@ class Panel:
             took = f"after {run.count:,} steps, {seconds(run.seconds)}" if run.count else "before the first step"
             self._show_status(f"{run.status.capitalize()} {took}.")
             self._show_problem(runner.problem)
+            self.beside.value = ""
+            if kept := self._neighbours.note():
+                run.note(kept)
             if run.count:
                 self.runs.append(run)
                 self._draw()
@@ -314,6 +325,13 @@ class Panel:
             reached = f", validation accuracy {accuracy:.1%}" if accuracy == accuracy else ""
             self.bar.value = share
             self._show_status(f"Step {run.count:,} of {run.total_steps:,}, {seconds(left)} left{reached}")
+
+    def _show_neighbours(self, when=""):
+        """What else goes on on this machine, where something does; ``when`` it was looked at, before a run."""
+        sentences = self._neighbours.look()
+        shown = "".join(f"<div class='sk-note'>{html.escape(when + sentence)}</div>" for sentence in sentences)
+        if shown != self.beside.value:
+            self.beside.value = shown
 
     def _show_status(self, text):
         self.status.value = f"<div role='status' class='sk-line'>{html.escape(text)}</div>"
