@@ -16,6 +16,7 @@ from speedkit.lab.neighbours import Neighbours
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt
 from speedkit.recipe import SWITCHES, Recipe, parse
 from speedkit.run import Progress, Run, seconds
+from speedkit.train import load_all_of_torch
 
 FRAME = 0.2  # seconds between two frames of the live chart, at least
 SHARE = 0.003  # of a core's time that making frames may take while steps are timed: drawn in a browser on the same
@@ -167,6 +168,8 @@ class Panel:
         display(bundle, metadata=metadata, raw=True)
         self._handles.append(display(self._keepsake, raw=True, display_id=True))
         stop_on_interrupt()
+        # Meanwhile the learner reads: the first Run need not wait for it.
+        threading.Thread(target=load_all_of_torch, name="loading torch", daemon=True).start()
 
     # Running
 

@@ -112,7 +112,7 @@ def rows(kind: str = "cpu") -> list[tuple[str, str, str, str]]:
 
 
 def _ratio(value):
-    return f"{value:.3f}" if value < 2 else f"{value:.3g}"
+    return f"{value:.3f}" if value < 1.2 else f"{value:.3g}"
 
 
 def table() -> str:
