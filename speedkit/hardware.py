@@ -89,11 +89,10 @@ class Machine:
         )
 
     def __repr__(self):
-        return "\n".join([f"This machine: {self.sentence()}.", *self.limits(), *filter(None, [self.room()])])
+        return "\n".join([f"This machine: {self.sentence()}.", *self.limits()])
 
     def _repr_html_(self):
-        lines = [*self.limits(), *filter(None, [self.room()])]
-        limits = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in self.limits())
         return f"<b>This machine:</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
 
     def check(self, recipe) -> list[str]:
