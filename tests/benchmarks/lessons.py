@@ -1,7 +1,7 @@
 """Every lesson run whole, several times: the seconds it takes, the verdicts it reaches, and what its losing cells show.
 
 ``python -m tests.benchmarks.lessons [TIMES [NAME ...]]``, for instance ``3 06_caching``; without arguments all lessons
-run three times, which takes about 40 minutes on two cores. Nothing else should run meanwhile.
+run three times, which takes about half an hour on two cores. Nothing else should run meanwhile.
 """
 
 import json
