@@ -8,7 +8,7 @@ import threading
 import traceback
 
 from speedkit.recipe import Recipe
-from speedkit.run import NotFinite, Run
+from speedkit.run import NotFinite, Run, size
 from speedkit.train import train
 
 _starting = threading.Lock()
@@ -108,6 +108,10 @@ def explain(error: BaseException) -> str:
             f"A worker process ended unexpectedly{f' ({how[0]})' if how else ''}: run again; if it happens again, the "
             "machine may be short of memory: choose fewer workers or smaller images."
         )
+    if "DefaultCPUAllocator" in words:
+        asked = re.search(r"allocate (\d+) bytes", words)
+        more = f" ({size(float(asked[1]))} more were needed)" if asked else ""
+        return f"Main memory is used up{more}: lower the batch size or the image size, or take a smaller network."
     if isinstance(error, MemoryError) or "out of memory" in line.lower() or "allocate memory" in line:
         return f"{line.split('. ')[0].rstrip('.')}: lower the batch size or the image size, or take a smaller network."
     name = "" if line.startswith(type(error).__name__) else f"{type(error).__name__}: "
