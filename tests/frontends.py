@@ -11,6 +11,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
+
 TOKEN = "speedkit-tests"
 FLAGS = [
     "--no-sandbox",
@@ -138,6 +140,13 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.log.close()
+
+
+def notebook_of(*cells: str):
+    """A notebook of code cells, for the kernel of this Python."""
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return made
 
 
 def open_notebook(page, server: Server, name: str):

@@ -94,10 +94,8 @@ def notebook(page, server, request):
     """Opens a notebook of the given cells, runs them all, and gives the page; afterwards its kernel is gone."""
 
     def opened(*cells):
-        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-        made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         name = f"{request.node.name}.ipynb"
-        nbformat.write(made, server.root / name)
+        nbformat.write(frontends.notebook_of(*cells), server.root / name)
         frontends.open_notebook(page, server, name)
         frontends.run_all(page)
         expect(page.locator(".sk-chart").first).to_be_visible()

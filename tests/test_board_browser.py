@@ -24,10 +24,8 @@ def board(page, server, tmp_path, monkeypatch, request):
     folder = tmp_path / "board"
     folder.mkdir()
     cells = [BOARD.format(folder=str(folder)), THREADS, "board.stop()"]
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     name = f"{request.node.name}.ipynb"
-    nbformat.write(made, server.root / name)
+    nbformat.write(frontends.notebook_of(*cells), server.root / name)
     frontends.open_notebook(page, server, name)
     page.evaluate(RUN_CELL, 0)
     expect(page.locator(".sk-board-chart")).to_have_attribute("data-n", "0")
@@ -115,9 +113,7 @@ def test_a_click_shares_what_the_lessons_have_kept(page, smoke_server, tmp_path,
         "sk.Sharing()",
         "sk.Board(every=0.5)",
     ]
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(made, smoke_server.root / "click.ipynb")
+    nbformat.write(frontends.notebook_of(*cells), smoke_server.root / "click.ipynb")
     try:
         frontends.open_notebook(page, smoke_server, "click.ipynb")
         frontends.run_all(page)

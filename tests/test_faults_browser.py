@@ -155,9 +155,7 @@ def classic(browser, tmp_path_factory):
 
 def test_the_panel_works_in_notebook_7(tolerant_page, classic):
     page = tolerant_page
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (SETUP, LONG)])
-    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(made, classic.root / "panel.ipynb")
+    nbformat.write(frontends.notebook_of(SETUP, LONG), classic.root / "panel.ipynb")
     frontends.open_notebook(page, classic, "panel.ipynb")
     frontends.run_all(page)
     button(page, "Run").click()
@@ -172,9 +170,7 @@ def test_the_panel_works_in_notebook_7(tolerant_page, classic):
 @pytest.fixture
 def voila(browser, tmp_path):
     """Voila on a notebook with a panel: gives its address."""
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (SETUP, LONG)])
-    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(made, tmp_path / "panel.ipynb")
+    nbformat.write(frontends.notebook_of(SETUP, LONG), tmp_path / "panel.ipynb")
     port = frontends.free_port()
     log = open(tmp_path / "voila.log", "w")  # noqa: SIM115
     command = [sys.executable, "-m", "voila", str(tmp_path / "panel.ipynb"), "--no-browser", f"--port={port}"]

@@ -12,6 +12,7 @@ import weakref
 import nbformat
 import pytest
 import torch
+from frontends import notebook_of
 from nbclient import NotebookClient
 
 from speedkit import hardware
@@ -585,12 +586,6 @@ def test_errors_in_one_sentence_with_what_to_do(error, words):
 # In a real kernel
 
 
-def notebook(*cells):
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return made
-
-
 PANEL = """import speedkit as sk
 panel = sk.Panel(sk.Recipe(subset=128, batch_size=32, epochs=1, device="cpu"))
 panel"""
@@ -605,7 +600,7 @@ functional.cross_entropy = cross_entropy"""
 
 def test_outputs_of_a_kernel_keep_the_last_run(generated, tmp_path):
     """The widget, and below it the figure and the words of the last run, by hand and from a cell; no output else."""
-    made = notebook(
+    made = notebook_of(
         PANEL,
         "panel",
         "panel.start()\npanel._runner.join()",
@@ -628,7 +623,7 @@ def test_outputs_of_a_kernel_keep_the_last_run(generated, tmp_path):
 def test_a_failing_cell_shows_where_and_keeps_no_tensor(generated, tmp_path):
     """IPython keeps the last traceback: what its frames held must be gone all the same."""
     hold = SABOTAGE.replace("raise", "tensor = set()\n    refs.append(weakref.ref(tensor))\n    raise")
-    made = notebook(
+    made = notebook_of(
         PANEL,
         f"import gc, sys, weakref\nrefs = []\n{hold}",
         "panel.run()",
@@ -642,8 +637,8 @@ def test_a_failing_cell_shows_where_and_keeps_no_tensor(generated, tmp_path):
 
 
 def test_a_failing_training_makes_nbmake_red(generated, tmp_path):
-    nbformat.write(notebook(PANEL, "panel.run()"), tmp_path / "sound.ipynb")
-    nbformat.write(notebook(PANEL, SABOTAGE, "panel.run()"), tmp_path / "sabotaged.ipynb")
+    nbformat.write(notebook_of(PANEL, "panel.run()"), tmp_path / "sound.ipynb")
+    nbformat.write(notebook_of(PANEL, SABOTAGE, "panel.run()"), tmp_path / "sabotaged.ipynb")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbmake", "-rA", "-p", "no:cacheprovider", "--rootdir=.", "."],
         cwd=tmp_path,

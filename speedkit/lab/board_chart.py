@@ -26,7 +26,7 @@ from speedkit.compare import (
     TOO_FEW,
 )
 from speedkit.lab.board_files import OTHER, Outcome, Result, in_order, latest
-from speedkit.lab.chart import scale
+from speedkit.lab.chart import COMPUTING, EARLIER_COLOURS, WAITING, scale
 from speedkit.lab.pairs import ratio_ticks
 from speedkit.lab.panel import TITLES
 from speedkit.lab.predict import SAME
@@ -36,8 +36,7 @@ FURTHEST, FURTHEST_POINTS = 100.0, 30.0  # what lies beyond is drawn at the edge
 ASIDE, ASIDE_POINTS = 1.5, 2.0  # how far the axis reaches beyond what was measured, at most, to show a prediction
 NARROWEST, NARROWEST_POINTS = 1.25, 2.0  # how far the axis reaches, at least, so that noise does not look like much
 KINDS = {"cuda": "NVIDIA GPU", "cpu": "CPU", "mps": "Apple GPU"}
-# Okabe and Ito's colours with a contrast of at least 3 on white and on #111, and a grey
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C8C8C")
+COLOURS = (COMPUTING, WAITING, *EARLIER_COLOURS)
 KIND_COLOURS = {"cpu": COLOURS[0], "cuda": COLOURS[1], "mps": COLOURS[2]}
 LESS_IS_BETTER = {name: metric.is_ratio for name, metric in METRICS.items()}  # all but accuracy
 

@@ -98,9 +98,7 @@ def laboratory():
 
             @contextmanager
             def notebook(name, *cells):
-                made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-                made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-                nbformat.write(made, server.root / name)
+                nbformat.write(frontends.notebook_of(*cells), server.root / name)
                 with closing(browser.new_page(viewport={"width": 1280, "height": 1000})) as page:
                     page.add_init_script(WATCH)
                     yield page
