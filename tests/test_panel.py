@@ -62,7 +62,7 @@ def nothing_goes_on():
     """Every test leaves the kernel without a run, and no thread of ours behind."""
     yield
     stop_all()
-    wait_for(lambda: not our_threads(), "the threads ended")
+    wait_for(lambda: not chart_threads(), "the chart's thread ended")
 
 
 @pytest.fixture
@@ -76,8 +76,12 @@ def endless(quick):
     return quick.but(epochs=10_000)
 
 
-def our_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("speedkit")]
+def chart_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "speedkit chart"]
+
+
+def training_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "speedkit run"]
 
 
 def wait_for(condition, what):
@@ -523,7 +527,7 @@ def failing_frame(loop, monkeypatch):
 def test_a_failed_run_in_the_background_lets_go_of_its_tensors(panel, failing_frame):
     panel.start()
     ends(panel)
-    wait_for(lambda: not our_threads(), "the threads ended")
+    wait_for(lambda: not chart_threads(), "the chart's thread ended")
     gc.collect()
     assert failing_frame[0]() is None
 
@@ -536,12 +540,15 @@ def test_an_exception_that_is_kept_lets_go_of_its_tensors(panel, failing_frame):
     assert caught.traceback[-1].name == "cross_entropy"
 
 
-def test_the_threads_end_with_the_run(panel):
-    assert our_threads() == []
-    panel.start()
-    assert {thread.name for thread in our_threads()} == {"speedkit run", "speedkit chart"}
-    ends(panel)
-    wait_for(lambda: our_threads() == [], "the threads ended")
+def test_all_background_runs_are_made_in_one_thread_and_the_charts_end_with_its_run(panel):
+    trained_in = set()
+    for _ in range(3):
+        panel.start()
+        assert len(chart_threads()) == len(training_threads()) == 1
+        trained_in.update(training_threads())
+        ends(panel)
+        wait_for(lambda: not chart_threads(), "the chart's thread ended")
+    assert len(trained_in) == 1
 
 
 def test_a_failure_of_the_panel_itself_does_not_block_the_next_run(panel, monkeypatch):
@@ -551,6 +558,21 @@ def test_a_failure_of_the_panel_itself_does_not_block_the_next_run(panel, monkey
         ends(panel)
     assert "ZeroDivisionError: division by zero" in alert(panel)
     assert panel.run().status == "finished"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_panel_that_cannot_draw_the_end_is_heard_of_and_the_next_run_goes_on(panel, monkeypatch, capfd, error):
+    def raises(run, earlier):
+        raise error("made up")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(panel_module.chart, "png", raises)
+        panel.start()
+        ends(panel)
+    panel.start()
+    ends(panel)
+    assert f"{error.__name__}: made up" in capfd.readouterr().err
+    assert panel.runs[-1].status == "finished"
 
 
 @pytest.mark.parametrize(

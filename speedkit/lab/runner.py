@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import queue
 import re
 import signal
 import threading
@@ -12,6 +13,8 @@ from speedkit.run import NotFinite, Run, size
 from speedkit.train import train
 
 _starting = threading.Lock()
+_to_train: "queue.SimpleQueue[Runner]" = queue.SimpleQueue()
+_trainer: threading.Thread | None = None
 _current: "Runner | None" = None
 _main_loop: asyncio.AbstractEventLoop | None = None
 
@@ -28,7 +31,8 @@ class Runner:
     def start(self):
         """Trains in the background. Ends the run that is going on in this kernel, whichever panel began it."""
         self._take_over()
-        threading.Thread(target=self._in_background, name="speedkit run", daemon=True).start()
+        _to_train.put(self)
+        _begin_to_serve()
         stop_on_interrupt()
 
     def here(self):
@@ -57,7 +61,8 @@ class Runner:
             stop_all()
             _current = self
 
-    def _in_background(self):
+    def in_background(self):
+        """Trains in the calling thread; what the training raises is in ``problem`` only."""
         try:
             with contextlib.suppress(Exception):  # it was put in words
                 self._drive()
@@ -81,6 +86,27 @@ class Runner:
             self.watch(None)
         finally:
             self._over.set()
+
+
+def _begin_to_serve():
+    """Starts the one thread in which this kernel's background runs are made.
+
+    A thread for each would be simpler, and leaves more memory behind with every run: OpenMP makes its team anew for
+    each thread that trains, and the C library gives what one frees to the next only in part.
+    """
+    global _trainer
+    with _starting:
+        if _trainer is None:
+            _trainer = threading.Thread(target=_serve, name="speedkit run", daemon=True)
+            _trainer.start()
+
+
+def _serve():
+    while True:
+        try:
+            _to_train.get().in_background()
+        except BaseException:  # a fault of the panel itself is seen, and the next run is made all the same
+            traceback.print_exc()
 
 
 def stop_all():
