@@ -124,13 +124,17 @@ def test_every_link_leads_to_a_file_and_a_heading(path):
         "summaries.md#Precision",
         "#nowhere",
         "01_precision.ipynb#reduced-precision",
+        "glossary.md#nowhere",
+        "glossary.md#batch_normalisation",
     ],
 )
 def test_a_dead_link_is_found(link):
     assert list(dead(GUIDE, [link])) == [link]
 
 
-@pytest.mark.parametrize("link", ["summaries.md#early-stopping", "#half-a-day", "07_all_together.ipynb", "glossary.md"])
+@pytest.mark.parametrize(
+    "link", ["summaries.md#early-stopping", "#half-a-day", "07_all_together.ipynb", "glossary.md#by-heart"]
+)
 def test_a_good_link_is_none(link):
     assert list(dead(GUIDE, [link])) == []
 
@@ -252,6 +256,95 @@ def test_the_guide_discusses_every_exercise(path):
     asked = re.findall(r"^quiz\.(\w+)\.check", code, re.MULTILINE)
     assert asked
     assert re.findall(r"^- `(\w+)`: ", section(path), re.MULTILINE) == asked
+
+
+# The glossary and the class board in the lessons
+
+
+def prose(text):
+    """A text in which a term can be linked: without headings, STOP lines, code that stands by itself and bold type."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^(#|\*\*STOP).*$", "", text, flags=re.MULTILINE).replace("**", "")
+
+
+def unexplained(text):
+    """What is wrong with the links of a lesson's text to the terms of the glossary."""
+    text = prose(text)
+    links = list(re.finditer(r"\[([^\]]+)\]\(glossary\.md#[^)]+\)", text))
+    if not 3 <= len(links) <= 6:
+        yield f"{len(links)} terms are linked, and not three to six"
+    for link in links:
+        term, before = link.group(1), re.sub(r"\]\([^)]*\)", "]", text[: link.start()])
+        if re.search(rf"(?<!\w){re.escape(term)}(?!\w)", before, re.IGNORECASE):
+            yield f"{term} stands before its link"
+
+
+@pytest.mark.parametrize("path", TAUGHT, ids=lambda path: path.stem)
+def test_a_lesson_links_a_few_terms_to_the_glossary_where_they_come_first(path):
+    assert list(unexplained(markdown(path))) == []
+
+
+THREE = "".join(f"[{term}](glossary.md#{term}) " for term in ("batch", "epoch", "step"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (THREE, False),
+        ("# A step\n\n**STOP here** for a batch.\n\n```\nstep\n```\n\nTwo *steps*. " + THREE, False),
+        ("[batch](glossary.md#batch) [epoch](glossary.md#epoch)", True),
+        (THREE * 3, True),
+        ("A **step** is timed. " + THREE, True),
+        ("[step](summaries.md#caching) " + THREE, True),
+    ],
+    ids=["good", "not in prose", "too few", "too many", "late", "late, in a link"],
+)
+def test_a_term_that_is_not_linked_at_first_is_found(text, wrong):
+    assert bool(list(unexplained(text))) == wrong
+
+
+def ways_to_the_board(cells):
+    """The lines on the class board between a lesson's verdict and its next section, and what they should name.
+
+    Of each line, the result and the prediction that it shares, or None; then what the lesson itself calls the two.
+    """
+    shown = [
+        (at, re.search(r"^sk\.beside\((\w+), (\w+)\)", cell.source, re.MULTILINE)) for at, cell in enumerate(cells)
+    ]
+    ((at, names),) = [(at, found) for at, found in shown if found and cells[at].cell_type == "code"]
+    text = "\n\n".join(cell.source for cell in cells[at + 1 :] if cell.cell_type == "markdown")
+    text = re.split(r"^## ", text, maxsplit=1, flags=re.MULTILINE)[0]
+    lines = [line for line in text.splitlines() if "](guide.md#the-class-board)" in line]
+    calls = [re.search(r"`sk\.share\((\w+), name=\"[^\"]+\", prediction=(\w+)\)`", line) for line in lines]
+    return [call and call.groups() for call in calls], names.groups()[::-1]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_below_its_verdict_a_lesson_says_how_to_put_it_on_the_class_board(path):
+    said, names = ways_to_the_board(nbformat.read(path, as_version=4).cells)
+    assert said == [names]
+
+
+BOARD = '[board](guide.md#the-class-board) `sk.share(result, name="Ada", prediction=guess)`'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Words.",
+        BOARD.replace("guess", "prediction"),
+        BOARD.replace("result", "pair"),
+        BOARD.replace("#the-class-board", ""),
+        f"## Make it lose\n\n{BOARD}",
+    ],
+    ids=["none", "another prediction", "another result", "no link", "elsewhere"],
+)
+def test_a_verdict_without_its_way_to_the_board_is_found(text):
+    code = nbformat.v4.new_code_cell("sk.beside(guess, result)")
+    said, names = ways_to_the_board([code, nbformat.v4.new_markdown_cell(f"Words.\n\n{BOARD}\n\n---\n**STOP here.**")])
+    assert said == [names] == [("result", "guess")]
+    said, names = ways_to_the_board([code, nbformat.v4.new_markdown_cell(text)])
+    assert said != [names]
 
 
 # Summaries and glossary
