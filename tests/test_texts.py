@@ -153,14 +153,23 @@ def test_a_lesson_links_to_its_page_and_to_the_glossary(path):
 
 
 @pytest.mark.browser
-def test_in_jupyterlab_a_lesson_s_link_opens_its_page_at_its_heading(page, smoke_server):
+@pytest.mark.parametrize(
+    ("lesson", "link", "text", "heading"),
+    [
+        ("06_caching.ipynb", "On one page", SUMMARIES, "caching"),
+        ("02_early_stopping.ipynb", "best weights", GLOSSARY, "best weights"),
+        ("02_early_stopping.ipynb", "class board", GUIDE, "the class board"),
+    ],
+)
+def test_in_jupyterlab_a_lesson_s_link_opens_its_text_at_its_heading(page, smoke_server, lesson, link, text, heading):
     for path in (*TEXTS, *LESSONS):
         shutil.copy(path, smoke_server.root)
-    frontends.open_notebook(page, smoke_server, "06_caching.ipynb")
-    page.get_by_role("link", name="On one page").click()
+    frontends.open_notebook(page, smoke_server, lesson)
+    page.get_by_role("link", name=link, exact=True).click()
     preview = page.locator(".jp-MarkdownViewer")
-    expect(preview.get_by_role("heading", name="caching")).to_be_in_viewport()
-    expect(preview.get_by_role("heading", name="One page a technique")).not_to_be_in_viewport()
+    expect(preview.get_by_role("heading", name=heading, exact=True)).to_be_in_viewport()
+    (title,) = re.findall("^# (.*)$", markdown(text), re.MULTILINE)
+    expect(preview.get_by_role("heading", name=title, exact=True)).not_to_be_in_viewport()
     end_kernels(smoke_server)
 
 
