@@ -6,6 +6,8 @@ import html.parser
 import itertools
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -366,6 +368,17 @@ def test_every_lesson_has_its_page_and_each_page_its_end():
         for part in ("The question", "The idea", "The lines", "Use it", "Do not", "It costs", "Find out here"):
             assert f"**{part}" in page, part
         assert len(page.split()) < 420, "this does not fit on a page"
+
+
+def test_the_guide_s_line_makes_a_page_to_print_of_the_summaries(tmp_path):
+    (line,) = re.findall(r'^ +\.venv/bin/python -c "(import mistune.*)"$', markdown(GUIDE), re.MULTILINE)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(SUMMARIES, tmp_path / "notebooks")
+    subprocess.run([sys.executable, "-c", line], cwd=tmp_path, check=True)
+    made = (tmp_path / "summaries.html").read_text(encoding="utf-8")
+    assert made.startswith("<meta charset=utf-8>")
+    assert made.count('<div style="page-break-after: always"></div>') == len(LESSONS)
+    assert made.count("<h2>") == len(LESSONS)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
