@@ -6,6 +6,8 @@ import html.parser
 import itertools
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -124,13 +126,17 @@ def test_every_link_leads_to_a_file_and_a_heading(path):
         "summaries.md#Precision",
         "#nowhere",
         "01_precision.ipynb#reduced-precision",
+        "glossary.md#nowhere",
+        "glossary.md#batch_normalisation",
     ],
 )
 def test_a_dead_link_is_found(link):
     assert list(dead(GUIDE, [link])) == [link]
 
 
-@pytest.mark.parametrize("link", ["summaries.md#early-stopping", "#half-a-day", "07_all_together.ipynb", "glossary.md"])
+@pytest.mark.parametrize(
+    "link", ["summaries.md#early-stopping", "#half-a-day", "07_all_together.ipynb", "glossary.md#by-heart"]
+)
 def test_a_good_link_is_none(link):
     assert list(dead(GUIDE, [link])) == []
 
@@ -149,14 +155,23 @@ def test_a_lesson_links_to_its_page_and_to_the_glossary(path):
 
 
 @pytest.mark.browser
-def test_in_jupyterlab_a_lesson_s_link_opens_its_page_at_its_heading(page, smoke_server):
+@pytest.mark.parametrize(
+    ("lesson", "link", "text", "heading"),
+    [
+        ("06_caching.ipynb", "On one page", SUMMARIES, "caching"),
+        ("02_early_stopping.ipynb", "best weights", GLOSSARY, "best weights"),
+        ("02_early_stopping.ipynb", "class board", GUIDE, "the class board"),
+    ],
+)
+def test_in_jupyterlab_a_lesson_s_link_opens_its_text_at_its_heading(page, smoke_server, lesson, link, text, heading):
     for path in (*TEXTS, *LESSONS):
         shutil.copy(path, smoke_server.root)
-    frontends.open_notebook(page, smoke_server, "06_caching.ipynb")
-    page.get_by_role("link", name="On one page").click()
+    frontends.open_notebook(page, smoke_server, lesson)
+    page.get_by_role("link", name=link, exact=True).click()
     preview = page.locator(".jp-MarkdownViewer")
-    expect(preview.get_by_role("heading", name="caching")).to_be_in_viewport()
-    expect(preview.get_by_role("heading", name="One page a technique")).not_to_be_in_viewport()
+    expect(preview.get_by_role("heading", name=heading, exact=True)).to_be_in_viewport()
+    title = Page(markdown(text)).headings[0]
+    expect(preview.get_by_role("heading", name=title, exact=True)).not_to_be_in_viewport()
     end_kernels(smoke_server)
 
 
@@ -254,6 +269,95 @@ def test_the_guide_discusses_every_exercise(path):
     assert re.findall(r"^- `(\w+)`: ", section(path), re.MULTILINE) == asked
 
 
+# The glossary and the class board in the lessons
+
+
+def prose(text):
+    """A text in which a term can be linked: without headings, STOP lines, code that stands by itself and bold type."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^(#|\*\*STOP).*$", "", text, flags=re.MULTILINE).replace("**", "")
+
+
+def unexplained(text):
+    """What is wrong with the links of a lesson's text to the terms of the glossary."""
+    text = prose(text)
+    links = list(re.finditer(r"\[([^\]]+)\]\(glossary\.md#[^)]+\)", text))
+    if not 3 <= len(links) <= 6:
+        yield f"{len(links)} terms are linked, and not three to six"
+    for link in links:
+        term, before = link.group(1), re.sub(r"\]\([^)]*\)", "]", text[: link.start()])
+        if re.search(rf"(?<!\w){re.escape(term)}(?!\w)", before, re.IGNORECASE):
+            yield f"{term} stands before its link"
+
+
+@pytest.mark.parametrize("path", TAUGHT, ids=lambda path: path.stem)
+def test_a_lesson_links_a_few_terms_to_the_glossary_where_they_come_first(path):
+    assert list(unexplained(markdown(path))) == []
+
+
+THREE = "".join(f"[{term}](glossary.md#{term}) " for term in ("batch", "epoch", "step"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (THREE, False),
+        ("# A step\n\n**STOP here** for a batch.\n\n```\nstep\n```\n\nTwo *steps*. " + THREE, False),
+        ("[batch](glossary.md#batch) [epoch](glossary.md#epoch)", True),
+        (THREE * 3, True),
+        ("A **step** is timed. " + THREE, True),
+        ("[step](summaries.md#caching) " + THREE, True),
+    ],
+    ids=["good", "not in prose", "too few", "too many", "late", "late, in a link"],
+)
+def test_a_term_that_is_not_linked_at_first_is_found(text, wrong):
+    assert bool(list(unexplained(text))) == wrong
+
+
+def ways_to_the_board(cells):
+    """The lines on the class board between a lesson's verdict and its next section, and what they should name.
+
+    Of each line, the result and the prediction that it shares, or None; then what the lesson itself calls the two.
+    """
+    shown = [
+        (at, re.search(r"^sk\.beside\((\w+), (\w+)\)", cell.source, re.MULTILINE)) for at, cell in enumerate(cells)
+    ]
+    ((at, names),) = [(at, found) for at, found in shown if found and cells[at].cell_type == "code"]
+    text = "\n\n".join(cell.source for cell in cells[at + 1 :] if cell.cell_type == "markdown")
+    text = re.split(r"^## ", text, maxsplit=1, flags=re.MULTILINE)[0]
+    lines = [line for line in text.splitlines() if "](guide.md#the-class-board)" in line]
+    calls = [re.search(r"`sk\.share\((\w+), name=\"[^\"]+\", prediction=(\w+)\)`", line) for line in lines]
+    return [call and call.groups() for call in calls], names.groups()[::-1]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_below_its_verdict_a_lesson_says_how_to_put_it_on_the_class_board(path):
+    said, names = ways_to_the_board(nbformat.read(path, as_version=4).cells)
+    assert said == [names]
+
+
+BOARD = '[board](guide.md#the-class-board) `sk.share(result, name="Ada", prediction=guess)`'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Words.",
+        BOARD.replace("guess", "prediction"),
+        BOARD.replace("result", "pair"),
+        BOARD.replace("#the-class-board", ""),
+        f"## Make it lose\n\n{BOARD}",
+    ],
+    ids=["none", "another prediction", "another result", "no link", "elsewhere"],
+)
+def test_a_verdict_without_its_way_to_the_board_is_found(text):
+    code = nbformat.v4.new_code_cell("sk.beside(guess, result)")
+    said, names = ways_to_the_board([code, nbformat.v4.new_markdown_cell(f"Words.\n\n{BOARD}\n\n---\n**STOP here.**")])
+    assert said == [names] == [("result", "guess")]
+    said, names = ways_to_the_board([code, nbformat.v4.new_markdown_cell(text)])
+    assert said != [names]
+
+
 # Summaries and glossary
 
 
@@ -264,6 +368,17 @@ def test_every_lesson_has_its_page_and_each_page_its_end():
         for part in ("The question", "The idea", "The lines", "Use it", "Do not", "It costs", "Find out here"):
             assert f"**{part}" in page, part
         assert len(page.split()) < 420, "this does not fit on a page"
+
+
+def test_the_guide_s_line_makes_a_page_to_print_of_the_summaries(tmp_path):
+    (line,) = re.findall(r'^ +\.venv/bin/python -c "(import mistune.*)"$', markdown(GUIDE), re.MULTILINE)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(SUMMARIES, tmp_path / "notebooks")
+    subprocess.run([sys.executable, "-c", line], cwd=tmp_path, check=True)
+    made = (tmp_path / "summaries.html").read_text(encoding="utf-8")
+    assert made.startswith("<meta charset=utf-8>")
+    assert made.count('<div style="page-break-after: always"></div>') == len(LESSONS)
+    assert made.count("<h2>") == len(LESSONS)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
