@@ -387,7 +387,12 @@ def _file_name(position):
 def _generated(kind, images, chosen, size):
     """Makes the set where it is not there yet: under a temporary name, then renamed, so that it is whole or absent."""
     target = generated() / f"{kind}-{size}-{len(chosen)}{'.sqlite' if kind == 'sqlite' else ''}"
-    if target.exists():
+    if os.path.exists(target):
+        if not os.access(target, os.R_OK):
+            raise DataError(
+                f"{target} was made by another user, and cannot be read: name a folder of your own in the environment "
+                "variable SPEEDKIT_GENERATED."
+            )
         return target
     what = f"{'pictures written into the database' if kind == 'sqlite' else 'JPEG files written'}, once"
     temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
@@ -438,7 +443,7 @@ def _rename(temporary, target):
 
 
 def _remove(path):
-    if path.is_dir():
+    if os.path.isdir(path):  # path.is_dir() would raise where another user's folder may not be looked into
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):

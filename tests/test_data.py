@@ -293,6 +293,16 @@ def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(quick, monkeyp
         data.make_cache(recipe, loaded(recipe))
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "sqlite"])
+def test_a_set_that_another_user_locked_is_said_with_the_way_out(quick, generated, monkeypatch, kind):
+    recipe = quick.but(data=kind)
+    loaded(recipe)
+    allowed = os.access  # whoever runs the tests may be root, and read everything
+    monkeypatch.setattr(data.os, "access", lambda path, mode: f"{kind}-32" not in str(path) and allowed(path, mode))
+    with pytest.raises(DataError, match=rf"{kind}-32-164.* another user, .* your own .*SPEEDKIT_GENERATED"):
+        loaded(recipe)
+
+
 def test_a_damaged_database_is_named(quick, generated):
     recipe = quick.but(data="sqlite")
     loaded(recipe)

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from speedkit.recipe import SWITCHES
 
@@ -165,6 +166,15 @@ def test_the_top_level_holds_only_what_it_should():
     found = {path.parts[0] for path in tracked()}
     assert {name for name in found if not name.startswith(".")} <= TOP_LEVEL
     assert found >= TOP_LEVEL
+
+
+def test_repo2docker_installs_the_kit_where_its_images_are():
+    """Without a folder of its own, it would install the package away from ``data`` and ``requirements.txt``."""
+    lines = (ROOT / ".binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["-r ../requirements.txt"]
+    python = (ROOT / ".binder" / "runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert python in SpecifierSet(project["requires-python"])
 
 
 def test_stored_notebooks_hold_no_outputs():
