@@ -8,6 +8,8 @@ import os
 import re
 from dataclasses import dataclass, field
 
+from speedkit.words import plural, retold, say
+
 SWITCHES = ("precision", "early_stopping", "augment", "batchnorm", "workers", "cache")
 DATA = ("fashion-mnist", "jpeg", "sqlite", "folder:PATH", "torchvision:NAME", "torchvision:NAME:PATH")
 
@@ -138,16 +140,16 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """The switches that are on, in a few words; "baseline" where none is."""
+        """The switches that are on, in a few words of the language in force; "baseline" where none is."""
         words = [
             self.precision if self.precision != "fp32" else "",
-            f"early stopping {self.early_stopping}" if self.early_stopping else "",
-            f"{self.augment} augmentation" if self.augment != "off" else "",
-            "batch norm" if self.batchnorm else "",
-            f"{self.workers} worker{'s' if self.workers > 1 else ''}" if self.workers else "",
-            f"{self.cache} cache" if self.cache != "off" else "",
+            say("early stopping {patience}", patience=self.early_stopping) if self.early_stopping else "",
+            say("{kind} augmentation", kind=retold(self.augment)) if self.augment != "off" else "",
+            say("batch norm") if self.batchnorm else "",
+            plural(self.workers, "{n} worker", "{n} workers") if self.workers else "",
+            say("{place} cache", place=retold(self.cache)) if self.cache != "off" else "",
         ]
-        return " + ".join(filter(None, words)) or "baseline"
+        return " + ".join(filter(None, words)) or say("baseline")
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)

@@ -16,7 +16,9 @@ from speedkit.run import Progress, Run
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_beside
+from speedkit.words import english
 
+EVALUATED = english("images evaluated")
 TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
 
 
@@ -192,6 +194,6 @@ def score(model, images, labels, precision, batch_size: int = 500):
             logits = model(images[batch].to(device)).float()
         totals[0] += nn.functional.cross_entropy(logits, truth, reduction="sum")
         totals[1] += (logits.argmax(1) == truth).sum()
-        yield Progress("images evaluated", min(start + batch_size, len(labels)), len(labels))
+        yield Progress(EVALUATED, min(start + batch_size, len(labels)), len(labels))
     loss, correct = (totals / len(labels)).tolist()
     return loss, correct
