@@ -386,7 +386,7 @@ SAID = {
     ", with {n} predictions beside it": ", avec {n} prédictions à côté",
 }
 
-KEPT = {  # what is kept or compared in English, and tables of words: recognised where it is shown
+KEPT = {  # what is kept or compared in English, errors, and tables of words: recognised where it is shown
     # Titles of the switches and of the task
     "Precision": "Précision",
     "Early stopping": "Arrêt anticipé",
@@ -513,6 +513,29 @@ KEPT = {  # what is kept or compared in English, and tables of words: recognised
     "The loss became {value} at step {step}: lower the learning rate, or choose a precision with more range.": (
         "La perte est devenue {value} au pas {step} : baissez le taux d'apprentissage, ou choisissez une précision de "
         "plus grande étendue."
+    ),
+    # What a panel's run cannot do
+    "{name}={value} is not allowed: give {allowed}.": "{name}={value} n'est pas permis : donnez {allowed}.",
+    "a whole number from {low} to {high}": "un nombre entier de {low} à {high}",
+    "a whole number from {low} to {high}, or None": "un nombre entier de {low} à {high}, ou None",
+    "a number from {low} to {high}": "un nombre de {low} à {high}",
+    "subset={subset} is smaller than batch_size={batch}: no whole batch would be left; raise subset or lower "
+    "batch_size.": (
+        "subset={subset} est plus petit que batch_size={batch} : il ne resterait pas un lot entier ; augmentez subset "
+        "ou réduisez batch_size."
+    ),
+    "precision='tf32' needs an NVIDIA GPU with tensor cores (Ampere or newer), and this is {name}: choose fp32 or "
+    "bf16.": (
+        "precision='tf32' demande un GPU NVIDIA avec tensor cores (Ampere ou plus récent), et ceci est {name} : "
+        "choisissez fp32 ou bf16."
+    ),
+    "workers={workers} is more than four times the {cores} cores here: choose at most {most}.": (
+        "workers={workers} dépasse quatre fois les {cores} cœurs d'ici : choisissez {most} au plus."
+    ),
+    "Three fp16 steps took {times} times as long as three fp32 steps: this processor has no fp16 arithmetic and "
+    "emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same.": (
+        "Trois pas en fp16 ont pris {times} fois plus de temps que trois pas en fp32 : ce processeur ne calcule pas en "
+        "fp16 et l'émule. Choisissez bf16 ou fp32, ou donnez allow_slow=True pour entraîner quand même."
     ),
     # A comparison
     "baseline": "référence",

@@ -126,13 +126,18 @@ class Machine:
         """
         if recipe.precision == "tf32" and not self.tf32:
             raise CannotRun(
-                f"precision='tf32' needs an NVIDIA GPU with tensor cores (Ampere or newer), and this is {self.name}: "
-                "choose fp32 or bf16."
+                english(
+                    "precision='tf32' needs an NVIDIA GPU with tensor cores (Ampere or newer), and this is {name}: "
+                    "choose fp32 or bf16.",
+                    name=self.name,
+                )
             )
         if recipe.workers > 4 * self.cores:
+            counts = {"workers": recipe.workers, "cores": self.cores, "most": 4 * self.cores}
             raise CannotRun(
-                f"workers={recipe.workers} is more than four times the {self.cores} cores here: "
-                f"choose at most {4 * self.cores}."
+                english(
+                    "workers={workers} is more than four times the {cores} cores here: choose at most {most}.", **counts
+                )
             )
         if recipe.start_method != "auto" and recipe.start_method not in _start_methods():
             raise CannotRun(

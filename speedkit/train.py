@@ -126,8 +126,11 @@ def refuse_if_slow(recipe, machine, model, data):
     times = slowdown(recipe.precision, model, images[:batch], labels[:batch])
     if times > TOO_SLOW:
         raise hardware.CannotRun(
-            f"Three fp16 steps took {times:.0f} times as long as three fp32 steps: this processor has no fp16 "
-            "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same."
+            english(
+                "Three fp16 steps took {times} times as long as three fp32 steps: this processor has no fp16 "
+                "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same.",
+                times=f"{times:.0f}",
+            )
         )
 
 

@@ -96,16 +96,24 @@ def grouped(number: str) -> str:
     return number if _code == "en" else number.replace(",", NARROW_SPACE)
 
 
+def pieces(template: str) -> list[tuple[str, str | None]]:
+    """A sentence as (words, placeholder behind them or None)."""
+    return [(text, name) for text, name, _, _ in string.Formatter().parse(template)]
+
+
 def fields(template: str) -> list[str]:
     """The placeholders of a sentence, in their order."""
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    return [name for _, name in pieces(template) if name is not None]
+
+
+def typeset(french: str) -> str:
+    """A French text with its apostrophes, and spaces in which no line may break before : ; ! ? % and in « »."""
+    return re.sub(r"(?<=\w)'(?=[\w{])", "’", re.sub(r" (?=[:;!?%»])|(?<=«) ", SPACE, french))
 
 
 @cache
 def _typeset():
-    """The French table with its apostrophes, and with spaces in which no line may break before : ; ! ? % and in « »."""
-    table = {key: re.sub(r" (?=[:;!?%»])|(?<=«) ", SPACE, text) for key, text in (SAID | KEPT).items()}
-    return {key: re.sub(r"(?<=\w)'(?=[\w{])", "’", text) for key, text in table.items()}
+    return {key: typeset(text) for key, text in (SAID | KEPT).items()}
 
 
 @cache
@@ -113,9 +121,9 @@ def _patterns():
     """The kept sentences with placeholders, as expressions: the one with most words of its own first."""
     found = []
     for key in filter(fields, KEPT):
-        pieces = [(re.escape(words), name) for words, name, _, _ in string.Formatter().parse(key)]
-        pattern = "".join(words + (f"(?P<{name}>.+?)" if name else "") for words, name in pieces)
-        found.append((sum(len(words) for words, _ in pieces), re.compile(pattern, re.DOTALL), _typeset()[key]))
+        pattern = "".join(re.escape(text) + (f"(?P<{name}>.+?)" if name else "") for text, name in pieces(key))
+        length = sum(len(text) for text, _ in pieces(key))
+        found.append((length, re.compile(pattern, re.DOTALL), _typeset()[key]))
     return [(pattern, text) for _, pattern, text in sorted(found, key=lambda each: -each[0])]
 
 

@@ -30,7 +30,7 @@ from speedkit.lab.chart import COMPUTING, EARLIER_COLOURS, WAITING, scale
 from speedkit.lab.pairs import ratio_ticks
 from speedkit.lab.panel import TITLES
 from speedkit.lab.predict import SAME
-from speedkit.words import english, plural, retold, say
+from speedkit.words import english, language, plural, retold, say
 
 MOST_ROWS = 60
 FURTHEST, FURTHEST_POINTS = 100.0, 30.0  # what lies beyond is drawn at the edge, as an arrow
@@ -281,7 +281,8 @@ def svg(results: list[Result], technique: str, metric: str) -> str:
         parts.append(_words(0, y, words, SMALL))
         y += 34
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="sk-board-chart" role="img" data-n="{len(every)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language()}" class="sk-board-chart" role="img" '
+        f'data-n="{len(every)}" '
         f'aria-label="{escape(text(results, technique, metric))}" viewBox="0 0 {WIDTH} {y - 10}" width="100%" '
         'preserveAspectRatio="xMinYMin meet" '
         f'fill="currentColor" font-size="{FONT}" stroke-linejoin="round">{"".join(parts)}</svg>'

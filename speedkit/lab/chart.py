@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from speedkit.run import Run, number, percent, seconds, size
-from speedkit.words import grouped, retold, say, whole
+from speedkit.words import grouped, language, retold, say, whole
 
 RAW_POINTS = 160  # up to so many steps of the current run, every step is a point
 BANDED_POINTS = 80  # above, at most so many points with a band from the lowest to the highest
@@ -504,7 +504,8 @@ def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900) -> str:
     height = top + 2 * (ABOVE + HEIGHT + BELOW) + 36
     parts.append(_svg_text(LEFT, height - 12, chart.caption))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="sk-chart" role="img" data-n="{chart.count}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language()}" class="sk-chart" role="img" '
+        f'data-n="{chart.count}" '
         f'aria-label="{html.escape(chart.words)}" viewBox="0 0 {whole} {height}" width="100%" '
         f'fill="currentColor" font-size="{SMALL}" stroke-linejoin="round" stroke-linecap="round">{"".join(parts)}</svg>'
     )
