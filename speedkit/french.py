@@ -17,7 +17,7 @@ SAID = {
     "{place} cache": "cache {place}",
     "{n} core": "{n} cœur",
     "{n} cores": "{n} cœurs",
-    "{name}, {cores}, {memory} of memory, no GPU in use": "{name}, {cores}, {memory} de mémoire, sans GPU",
+    "{name}, {cores}, {memory} of memory, no GPU in use": "{name}, {cores}, {memory} de mémoire, aucun GPU utilisé",
     "{name} ({own}) beside {cores} and {memory} of memory": "{name} ({own}), avec {cores} et {memory} de mémoire",
     "memory n/a": "mémoire n/d",
     "This machine: {sentence}.": "Cette machine : {sentence}.",
@@ -74,8 +74,8 @@ SAID = {
         "regagner au plus la première part, un pas moins coûteux au plus la seconde."
     ),
     "{waiting}% waiting for data: only a cheaper or a rarer step can help; workers and caches cannot.": (
-        "{waiting} % d'attente des données : seuls des pas moins coûteux ou moins nombreux peuvent aider ; ni "
-        "processus de chargement ni cache."
+        "{waiting} % d'attente des données : seuls des pas moins coûteux ou moins nombreux peuvent aider, pas les "
+        "processus de chargement ni les caches."
     ),
     "{time} for {steps} steps in {epochs} epochs, after {preparation} of preparation": (
         "{time} pour {steps} pas en {epochs} époques, après {preparation} de préparation"
@@ -137,7 +137,7 @@ SAID = {
     "{status} after {n} steps, {time}.": "{status} après {n} pas, {time}.",
     "{status} before the first step.": "{status} avant le premier pas.",
     "{done} of {total} {what} …": "{what} : {done} sur {total} …",
-    "Step {done} of {total}, {time} left": "Pas {done} sur {total}, encore {time}",
+    "Step {done} of {total}, {time} left": "Pas {done} sur {total}, il reste {time}",
     ", validation accuracy {accuracy}": ", exactitude de validation {accuracy}",
     "{when}: {sentence}": "{when} : {sentence}",
     "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk', or give the container more of it (docker run "
@@ -178,12 +178,12 @@ SAID = {
     "memory on the device: {amount}": "mémoire sur le périphérique : {amount}",
     "memory of the processes (resident): {amount}": "mémoire résidente des processus : {amount}",
     "images per second: {rate}": "images par seconde : {rate}",
-    "training loss (left) {loss}": "perte (à gauche) {loss}",
-    "● validation accuracy (right) {accuracy}": "● exactitude de validation (à droite) {accuracy}",
-    "not yet": "pas encore",
+    "training loss (left) {loss}": "perte (gauche) {loss}",
+    "● validation accuracy (right) {accuracy}": "● exactitude de val. (droite) {accuracy}",
+    "not yet": "à venir",
     "first step {value}": "premier pas {value}",
     "up to {value}": "jusqu'à {value}",
-    "no step yet": "pas encore commencé",
+    "no step yet": "aucun pas encore",
     "n/a on this machine": "n/d sur cette machine",
     "waiting: n/a on this machine": "attente : n/d sur cette machine",
     "computing: n/a on this machine": "calcul : n/d sur cette machine",
@@ -223,7 +223,7 @@ SAID = {
     "Claimed:": "Affirmation :",
     "Claimed: {sentence}": "Affirmation : {sentence}",
     "{sentence} [{why}]: {outcome}": "{sentence} [{why}] : {outcome}",
-    "{title}: {effect}, 95 % interval {between}": "{title} : {effect}, intervalle à 95 % {between}",
+    "{title}: {effect}, 95 % interval {between}": "{title} : {effect}, intervalle à 95 % : {between}",
     "{title}: {verdict}, {why}": "{title} : {verdict}, {why}",
     "{technique}: {before} in the baseline, {after} in the variant": (
         "{technique} : {before} dans la référence, {after} dans la variante"
@@ -244,7 +244,7 @@ SAID = {
     ),
     # Predictions
     "by a factor of": "d'un facteur",
-    "by so many points": "de tant de points",
+    "by so many points": "d'un écart en points",
     "Commit": "Valider",
     "<b>{title}</b>, with the technique on:": "<b>{title}</b>, avec la technique :",
     "Choose a direction, then a size, then commit: it cannot be changed afterwards.": (
@@ -265,7 +265,7 @@ SAID = {
     "predicted": "prédit",
     "measured": "mesuré",
     "points": "points",
-    "how they agree": "comment ils s'accordent",
+    "how they agree": "accord",
     "{points} of {of}": "{points} sur {of}",
     "{points} of {of} points.": "{points} points sur {of}.",
     "no score": "sans note",
@@ -337,7 +337,7 @@ SAID = {
     "{what} {n}": "{what} : {n}",
     "; predicted {guess}": " ; prédit : {guess}",
     "predicted, direction only": "prédit, le sens seul",
-    "no difference": "aucune différence",
+    "no difference": "sans différence",
     "too few pairs": "trop peu de paires",
     "◀ lower: it wins": "◀ baisse : gain",
     "higher: it loses ▶": "hausse : perte ▶",
@@ -346,10 +346,10 @@ SAID = {
     "No result for {technique} yet.": "Pas encore de résultat pour : {technique}.",
     "waiting for the first result": "en attente du premier résultat",
     "Effect: with the technique, against without it, on the same machine. Shaded: less than a tenth.": (
-        "Effet : avec la technique, par rapport à sans elle, sur la même machine. Zone grisée : moins d'un dixième."
+        "Effet de la technique : avec, par rapport à sans, sur la même machine. Zone grisée : moins d'un dixième."
     ),
     "Effect: with the technique, against without it, on the same machine. Shaded: less than half a point.": (
-        "Effet : avec la technique, par rapport à sans elle, sur la même machine. Zone grisée : moins d'un demi-point."
+        "Effet de la technique : avec, par rapport à sans, sur la même machine. Zone grisée : moins d'un demi-point."
     ),
     "Each interval is one machine's: of twenty machines without any difference, one on average shows one.": (
         "Chaque intervalle est celui d'une machine : sur vingt machines sans aucune différence, une en moyenne en "
@@ -395,7 +395,7 @@ KEPT = {  # what is kept or compared in English, errors, and tables of words: re
     "Workers": "Chargement parallèle",
     "Cache": "Mise en cache",
     "Images from": "Origine des images",
-    "Training images": "Images d'entraînement",
+    "Training images": "Nombre d'images",
     "Epochs": "Époques",
     "Batch size": "Taille de lot",
     "Learning rate": "Taux d'apprentissage",

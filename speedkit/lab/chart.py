@@ -396,7 +396,7 @@ def _right_scale(marks):
     if high - low < 5:
         low, high = (low + high) / 2 - 2.5, (low + high) / 2 + 2.5
         low, high = (95.0, 100.0) if low + 5 > 100 >= high - 2.5 else (max(low, 0.0), high)
-    return scale(low, high, "%")
+    return scale(low, high, say("{number}%", number=""))
 
 
 def scale(low: float, high: float, unit: str = "") -> Scale:

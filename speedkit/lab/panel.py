@@ -51,10 +51,10 @@ STYLE = """<style>
 .sk-switches {display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 8px 16px}
 @container (max-width: 820px) {.sk-switches {grid-template-columns: repeat(3, minmax(0, 1fr))}}
 @container (max-width: 400px) {.sk-switches {grid-template-columns: repeat(2, minmax(0, 1fr))}}
-.sk-switch.widget-inline-hbox {flex-direction: column; align-items: stretch; height: auto; margin: 0;
-  position: relative; overflow: visible}
+.sk-switch.widget-inline-hbox {flex-direction: column; align-items: stretch; justify-content: flex-end; height: auto;
+  margin: 0; position: relative; overflow: visible}
 .sk-switch.widget-inline-hbox .widget-label {font-weight: 600; height: auto; line-height: 1.5; text-align: left;
-  margin: 0}
+  margin: 0; white-space: normal}
 .sk-switch.widget-inline-hbox > :not(.widget-label) {flex: none; width: 100%; height: 28px; margin: 0;
   border-radius: 3px}
 .sk-switch select, .sk-switch input, .sk-switch option {color: var(--jp-ui-font-color1, #222);
