@@ -407,9 +407,9 @@ KEPT = {  # what is kept or compared in English, errors, and tables of words: re
     "off": "non",
     "light": "légère",
     "heavy": "forte",
-    "disk": "sur disque",
-    "ram": "en RAM",
-    "device": "sur le périphérique",
+    "disk": "disque",
+    "ram": "RAM",
+    "device": "périphérique",
     # What a recipe's fields mean
     "number format of the arithmetic in a step": "format des nombres dans les calculs d'un pas",
     "epochs without a better validation loss after which the run ends; none = off": (
