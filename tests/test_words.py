@@ -312,7 +312,7 @@ def comparisons():
     yield compared(ratio=1.0, technique="workers", change={"workers": 2})
     yield compared(pairs=3)
     yield compared(pairs=3, smoke=True)
-    yield compared(pairs=5, **{"pairs": 5, "status": "stopped", "reason": "stopped by hand"})
+    yield compared(status="stopped", reason="stopped by hand")
     yield compared(status="failed", reason="it broke", target=None)
     yield compared(change={"seed": 0}, technique="cache")
     noisy = compared(ratio=1.0, technique="batchnorm", change={"batchnorm": True})
@@ -423,7 +423,7 @@ def test_nothing_english_is_left_on_the_board(masked, tmp_path):
             assert left(text, "JSON", "json", "board", "EPYC", "to_csv", "to_frame") == []
     board.stop()
     assert left(widgets_of(Sharing(folder).box)) == []
-    assert left(repr(Board(tmp_path / "away")), "No such file or directory", str(tmp_path)) == []
+    assert left(repr(Board(tmp_path / "away")), "No such file or directory", str(tmp_path / "away")) == []
 
 
 def test_nothing_english_is_left_in_a_prediction(masked):
@@ -587,6 +587,20 @@ def test_skipped_files_are_named_in_the_language_in_force(tmp_path, french):
     board = Board(tmp_path)
     assert "n’annonce pas format 1" in board.skipped.value
     board.stop()
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+@pytest.mark.parametrize("loss", [0.00123, 12345.6])
+def test_the_words_of_the_figure_stay_on_it(code, loss):
+    language(code)
+    switches = {"augment": "heavy", "workers": 2, "early_stopping": 3, "batchnorm": True, "precision": "bf16"}
+    run = trained(RAM.but(cache="device", **switches), loss=loss)
+    run.epochs["validation_accuracy"][-1] = 1.0
+    figure = chart.figure(run, [trained(), trained(RAM.but(workers=2))])
+    drawing = figure.canvas.get_renderer()
+    for text in figure.findobj(Text):
+        where = text.get_window_extent(drawing)
+        assert not text.get_text() or (where.x0 >= 0 and where.x1 <= figure.bbox.width), text.get_text()
 
 
 # A switch while something stands
