@@ -77,9 +77,13 @@ SAID = {
         "{waiting} % d'attente des données : seuls des pas moins coûteux ou moins nombreux peuvent aider, pas les "
         "processus de chargement ni les caches."
     ),
-    "{time} for {steps} steps in {epochs} epochs, after {preparation} of preparation": (
-        "{time} pour {steps} pas en {epochs} époques, après {preparation} de préparation"
+    "{time} for {steps} in {epochs}, after {preparation} of preparation": (
+        "{time} pour {steps} en {epochs}, après {preparation} de préparation"
     ),
+    "{n} step": "{n} pas",
+    "{n} steps": "{n} pas",
+    "{n} epoch": "{n} époque",
+    "{n} epochs": "{n} époques",
     "{waiting} waiting for data + {computing} computing (means)": (
         "{waiting} d'attente des données + {computing} de calcul (moyennes)"
     ),
@@ -204,7 +208,7 @@ SAID = {
     "effect": "effet",
     "95 % interval": "intervalle à 95 %",
     "verdict": "verdict",
-    "{changes}: {done} of {pairs} pairs, {status}": "{changes} : {done} paires sur {pairs}, {status}",
+    "{changes}: {done} of {pairs} pairs, {status}": "{changes} : {done} des {pairs} paires, {status}",
     "Too few pairs to judge: {why}.": "Trop peu de paires pour conclure : {why}.",
     "Baseline and variant: medians over the runs. Effect: median of the pairs' own ratios (accuracy: differences), so "
     "it need not be variant / baseline. Interval: 95 %, Student's t around their mean. Each row is judged by itself: "
@@ -267,7 +271,7 @@ SAID = {
     "points": "points",
     "how they agree": "accord",
     "{points} of {of}": "{points} sur {of}",
-    "{points} of {of} points.": "{points} points sur {of}.",
+    "{points} of {of} points.": "Points : {points} sur {of}.",
     "no score": "sans note",
     "A point for the direction; one for a size inside the interval or within a factor of two.": (
         "Un point pour le sens ; un autre pour une ampleur dans l'intervalle ou à un facteur deux près."
@@ -487,13 +491,13 @@ KEPT = {  # what is kept or compared in English, errors, and tables of words: re
         "Avec cache='device', il ne reste rien à faire aux processus de chargement : aucun n'est démarré."
     ),
     "{taken} of {cores} cores go to workers: torch computes with {threads} thread.": (
-        "{taken} cœurs sur {cores} vont aux processus de chargement : torch calcule avec {threads} thread."
+        "Cœurs pris par les processus de chargement : {taken} sur {cores} ; torch calcule avec {threads} thread."
     ),
     "{taken} of {cores} cores go to workers: torch computes with {threads} threads.": (
-        "{taken} cœurs sur {cores} vont aux processus de chargement : torch calcule avec {threads} threads."
+        "Cœurs pris par les processus de chargement : {taken} sur {cores} ; torch calcule avec {threads} threads."
     ),
     "{workers} workers on {cores} cores compete with the training itself.": (
-        "{workers} processus de chargement sur {cores} cœurs concurrencent l'entraînement lui-même."
+        "Processus de chargement : {workers}, cœurs : {cores} ; l'entraînement lui-même doit les partager."
     ),
     "Other programs used {share}% of this machine's cores during the run: close them and run again before you trust "
     "its times.": (
@@ -565,12 +569,12 @@ KEPT = {  # what is kept or compared in English, errors, and tables of words: re
     "energy of the GPU": "énergie du GPU",
     "validation accuracy": "exactitude de validation",
     "a smoke run never carries a verdict": "une exécution abrégée ne donne jamais de verdict",
-    "{done} of the {pairs} pairs that a verdict needs": "{done} paires sur les {pairs} qu'exige un verdict",
-    "{done} of the {pairs} pairs that are planned": "{done} paires sur les {pairs} prévues",
+    "{done} of the {pairs} pairs that a verdict needs": "{done} des {pairs} paires qu'exige un verdict",
+    "{done} of the {pairs} pairs that are planned": "{done} des {pairs} paires prévues",
     "not measured here": "non mesuré ici",
     "no target set": "aucun objectif fixé",
-    "known in {known} of {pairs} pairs": "connu dans {known} paires sur {pairs}",
-    "reached in {first} and {second} of {runs} runs": "atteint dans {first} et {second} entraînements sur {runs}",
+    "known in {known} of {pairs} pairs": "connu dans {known} des {pairs} paires",
+    "reached in {first} and {second} of {runs} runs": "atteint dans {first} et {second} des {runs} entraînements",
     "warm-up, {arm}: {error}": "échauffement, {arm} : {error}",
     "pair {pair} of {pairs}, {arm}: {error}": "paire {pair} sur {pairs}, {arm} : {error}",
     "The disk cache was filled before the first counted run: it is compared warm.": (

@@ -16,7 +16,7 @@ import numpy as np
 
 from speedkit import turns
 from speedkit.recipe import Recipe, smoke
-from speedkit.words import english, grouped, retold, say
+from speedkit.words import english, grouped, plural, retold, say
 
 FORMAT = 1
 STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss", "reads")
@@ -281,10 +281,10 @@ class Run:
         rows = {
             english("run"): f"{self.label} ({_colon(status, retold(self.reason)) if self.reason else status})",
             english("time"): say(
-                "{time} for {steps} steps in {epochs} epochs, after {preparation} of preparation",
+                "{time} for {steps} in {epochs}, after {preparation} of preparation",
                 time=seconds(self.seconds),
-                steps=self.count,
-                epochs=len(self.epochs["t"]),
+                steps=plural(self.count, "{n} step", "{n} steps"),
+                epochs=plural(len(self.epochs["t"]), "{n} epoch", "{n} epochs"),
                 preparation=seconds(figures.get("prepare_s")),
             ),
             english("a step"): say(

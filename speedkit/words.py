@@ -38,7 +38,7 @@ def language(code: str | None = None) -> str:
 
     It begins with ``SPEEDKIT_LANGUAGE`` or, where that is not set, with the locale that the system's variables name:
     French where it is French, else English. What stands on the page already keeps its words until its cell is run
-    again. Lessons, exercises, error messages about a wrong value, and the command line are English in any case.
+    again. Lessons, exercises, the errors that code raises, and the command line are English in any case.
 
     Raises:
         ValueError: the language is neither.
