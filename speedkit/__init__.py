@@ -16,6 +16,7 @@ from speedkit.hardware import CannotRun, machine
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.train import first_batch, fit, train
+from speedkit.words import language
 
 # Where a CUDA toolkit lies without a GPU, torch's Timer would say so in red, in the middle of a lesson.
 logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: "No CUDA runtime" not in record.getMessage())
@@ -33,6 +34,7 @@ __all__ = [
     "first_batch",
     "fit",
     "keep",
+    "language",
     "machine",
     "predict",
     "share",

@@ -18,6 +18,7 @@ from speedkit.hardware import machine
 from speedkit.recipe import Recipe, parse
 from speedkit.run import NotFinite, Progress, Run
 from speedkit.train import train
+from speedkit.words import language
 
 KINDS = {"flag": "on|off", "whole": "WHOLE", "number": "NUMBER", "text": "TEXT"}
 
@@ -56,8 +57,9 @@ def _typed(f):
 def main(arguments=None) -> int:
     """Trains and writes the run's JSON; 0 when it went through, 1 when it did not, 130 when it was interrupted.
 
-    Whatever ends a run, what was measured until then is kept.
+    Whatever ends a run, what was measured until then is kept. It speaks English, whatever the environment asks for.
     """
+    language("en")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["check"]:
         return check.main()

@@ -36,6 +36,7 @@ from speedkit import turns
 from speedkit.recipe import SWITCHES, Recipe, smoke
 from speedkit.run import NotFinite, Run, number, percent, reading, seconds, size, write_atomically
 from speedkit.train import train
+from speedkit.words import english, retold, say
 
 FORMAT = 1
 NEEDED_PAIRS = 5  # where the error rates are checked; also the default, so that no one can stop when it looks good
@@ -45,11 +46,13 @@ LEVEL = 0.95
 MATERIAL_RATIO = 0.9  # a claim "did not hold" once the interval excludes an effect of this size, else "cannot tell"
 MATERIAL_POINTS = 0.5  # the same for accuracy; seeds alone differ by about as much
 
-LOWER, HIGHER, NO_DIFFERENCE = "lower", "higher", "no difference detected"
-TOO_FEW, NOT_AVAILABLE = "too few pairs to judge", "n/a"
-HELD, DID_NOT_HOLD = "held here", "did not hold here"
-OPPOSITE, CANNOT_TELL = "the opposite", "cannot tell"
-ARMS = ("baseline", "variant")
+# Kept in files and compared, so in English here and in a row, a judgement or a board; retold where they are shown.
+LOWER, HIGHER, NO_DIFFERENCE = english("lower"), english("higher"), english("no difference detected")
+TOO_FEW, NOT_AVAILABLE = english("too few pairs to judge"), english("n/a")
+HELD, DID_NOT_HOLD = english("held here"), english("did not hold here")
+OPPOSITE, CANNOT_TELL = english("the opposite"), english("cannot tell")
+ARMS = (english("baseline"), english("variant"))
+BY_HAND = english("stopped by hand")
 
 
 # What is compared
@@ -60,7 +63,7 @@ class Metric:
     """One figure of a run. ``read``: (run, target accuracy or None) -> the figure, nan where it is not available."""
 
     name: str
-    title: str
+    title: str  # in English, as a row keeps it
     unit: str  # "s", "bytes", "images", "J", or "share": a difference in points, where the others are ratios
     read: Callable[[Run, float | None], float]
 
@@ -71,7 +74,7 @@ class Metric:
     def text(self, value: float) -> str:
         """A value in words, with its unit."""
         if not math.isfinite(value):
-            return NOT_AVAILABLE
+            return retold(NOT_AVAILABLE)
         words = {"s": seconds, "bytes": size, "images": number, "J": lambda joules: f"{joules:.3g} J", "share": percent}
         return words[self.unit](value)
 
@@ -178,14 +181,18 @@ CLAIMS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a comparison says to a claim; ``outcome``: held here, did not hold here, the opposite, or cannot tell."""
+    """What a comparison says to a claim; ``outcome``: held here, did not hold here, the opposite, or cannot tell.
+
+    ``outcome`` is English, for code to compare; ``why`` is in the language in which it was judged.
+    """
 
     claim: Claim
     outcome: str
     why: str
 
     def __str__(self):
-        return f"{self.claim.sentence} [{self.why}]: {self.outcome}"
+        said = {"sentence": retold(self.claim.sentence), "why": self.why, "outcome": retold(self.outcome)}
+        return say("{sentence} [{why}]: {outcome}", **said)
 
 
 # Statistics
@@ -228,7 +235,8 @@ class Measured:
 class Row:
     """One metric over the pairs. ``effect``, ``low``, ``high``: ratios variant / baseline, or differences in points.
 
-    ``baseline`` and ``variant`` are medians over the runs. Without a verdict there is no interval: nan.
+    ``baseline`` and ``variant`` are medians over the runs. Without a verdict there is no interval: nan. ``title``,
+    ``verdict`` and ``why`` are English, for code to compare and boards to keep.
     """
 
     metric: str
@@ -242,10 +250,10 @@ class Row:
     why: str  # a sentence where there is no verdict, else ""
 
     def texts(self) -> tuple[str, str, str, str]:
-        """(baseline, variant, effect, interval) in words."""
+        """(baseline, variant, effect, interval) in words of the language in force."""
         metric = METRICS[self.metric]
         effect, low, high = (_effect(metric, self._exact(value)) for value in (self.effect, self.low, self.high))
-        between = f"{low} to {high}" if math.isfinite(self.low) else NOT_AVAILABLE
+        between = say("{low} to {high}", low=low, high=high) if math.isfinite(self.low) else retold(NOT_AVAILABLE)
         return metric.text(self.baseline), metric.text(self.variant), effect, between
 
     def _exact(self, ratio):
@@ -257,9 +265,9 @@ class Row:
 
 def _effect(metric, value):
     if math.isnan(value):
-        return NOT_AVAILABLE
+        return retold(NOT_AVAILABLE)
     if not metric.is_ratio:
-        return f"{value:+.2f} points"
+        return say("{difference} points", difference=f"{value:+.2f}")
     return f"× {value:.3f}" if 0.1 <= value < 10 else f"× {value:.3g}"
 
 
@@ -352,32 +360,36 @@ class Comparison:
 
     @property
     def too_few(self) -> str:
-        """Why there is no verdict yet, in a few words; "" where there may be one."""
+        """Why there is no verdict yet, in a few English words; "" where there may be one."""
         count = len(self.done)
         if self.smoke:
-            return "a smoke run never carries a verdict"
+            return english("a smoke run never carries a verdict")
         if count < NEEDED_PAIRS:
-            return f"{count} of the {NEEDED_PAIRS} pairs that a verdict needs"
+            return english("{done} of the {pairs} pairs that a verdict needs", done=count, pairs=NEEDED_PAIRS)
         if self.status == "running" and count < self.pairs:  # whoever may stop at the first difference finds too many
-            return f"{count} of the {self.pairs} pairs that are planned"
+            return english("{done} of the {pairs} pairs that are planned", done=count, pairs=self.pairs)
         return ""
 
     def row(self, metric: str) -> Row:
         """One metric over the pairs that are done."""
         effects, title = self.effects(metric), METRICS[metric].title
         if metric == "target_s" and self.target is not None:
-            title = f"time to {self.target:.1%} validation accuracy, preparation included"
+            share = f"{self.target:.1%}"[:-1]
+            title = english("time to {share}% validation accuracy, preparation included", share=share)
         if metric == "peak_memory" and self.reads_processes:
-            title = "peak memory of the processes, libraries included"
+            title = english("peak memory of the processes, libraries included")
         known = np.isfinite(effects)
         if not known.all():  # leaving the others out would favour whichever recipe fails more often
             baseline, variant = (_median(column) for column in self.values(metric).T)
-            why = f"known in {known.sum()} of {len(known)} pairs" if known.any() else "not measured here"
+            why = english("not measured here")
+            if known.any():
+                why = english("known in {known} of {pairs} pairs", known=known.sum(), pairs=len(known))
             if metric == "target_s":
-                reached = np.isfinite(self.values(metric)).sum(axis=0)
-                why = (
-                    f"reached in {reached[0]} and {reached[1]} of {len(known)} runs" if self.target else "no target set"
-                )
+                why = english("no target set")
+                if self.target:
+                    first, second = np.isfinite(self.values(metric)).sum(axis=0)
+                    counts = {"first": first, "second": second, "runs": len(known)}
+                    why = english("reached in {first} and {second} of {runs} runs", **counts)
             return Row(metric, title, baseline, variant, math.nan, math.nan, math.nan, NOT_AVAILABLE, why)
         baseline, variant = (_median(column) for column in self.values(metric).T)
         back = _ratio if METRICS[metric].is_ratio else float
@@ -403,29 +415,36 @@ class Comparison:
         """
         before, after = (getattr(recipe, claim.technique) for recipe in (self.baseline, self.variant))
         if before == after or after == getattr(Recipe(), claim.technique):
-            return Judgement(
-                claim, CANNOT_TELL, f"{claim.technique}: {before!r} in the baseline, {after!r} in the variant"
-            )
+            arms = {"technique": claim.technique, "before": repr(before), "after": repr(after)}
+            why = say("{technique}: {before} in the baseline, {after} in the variant", **arms)
+            return Judgement(claim, CANNOT_TELL, why)
         row, metric = self.row(claim.metric), METRICS[claim.metric]
         if row.verdict in (NOT_AVAILABLE, TOO_FEW):
-            return Judgement(claim, CANNOT_TELL, f"{row.title}: {row.verdict}, {row.why}")
+            said = {"title": retold(row.title), "verdict": retold(row.verdict), "why": retold(row.why)}
+            return Judgement(claim, CANNOT_TELL, say("{title}: {verdict}, {why}", **said))
         _, _, effect, between = row.texts()
-        why = f"{row.title}: {effect}, 95 % interval {between}"
+        said = {"title": retold(row.title), "effect": effect, "between": between}
+        why = say("{title}: {effect}, 95 % interval {between}", **said)
         lowest, highest = (
             (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if metric.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
         )
         small = lowest < row.low and row.high < highest
         if small and self.reads_processes and metric.unit == "bytes":
-            return Judgement(claim, CANNOT_TELL, f"{why}: what differs is less than a tenth of the processes' memory")
+            why = say("{why}: what differs is less than a tenth of the processes' memory", why=why)
+            return Judgement(claim, CANNOT_TELL, why)
         if row.verdict != NO_DIFFERENCE:
             if small:
-                why += f", a small difference: less than {'a tenth' if metric.is_ratio else 'half a point'}"
+                why += (
+                    say(", a small difference: less than a tenth")
+                    if metric.is_ratio
+                    else say(", a small difference: less than half a point")
+                )
             return Judgement(claim, HELD if row.verdict == claim.direction else OPPOSITE, why)
         excluded = row.low > lowest if claim.direction == LOWER else row.high < highest
         if excluded:
             return Judgement(claim, DID_NOT_HOLD, why)
         size_of = _effect(metric, lowest if claim.direction == LOWER else highest)
-        return Judgement(claim, CANNOT_TELL, f"{why}, which leaves room for {size_of}")
+        return Judgement(claim, CANNOT_TELL, say("{why}, which leaves room for {effect}", why=why, effect=size_of))
 
     @property
     def judgements(self) -> list[Judgement]:
@@ -501,34 +520,45 @@ class Comparison:
 
     def _headline(self):
         changes = ", ".join(f"{name} {before} → {after}" for name, (before, after) in self.changes.items())
-        reason = f" ({self.reason})" if self.reason else ""
-        return f"{changes or 'two equal recipes'}: {len(self.done)} of {self.pairs} pairs, {self.status}{reason}"
+        reason = f" ({retold(self.reason)})" if self.reason else ""
+        return say(
+            "{changes}: {done} of {pairs} pairs, {status}",
+            changes=changes or retold("two equal recipes"),
+            done=len(self.done),
+            pairs=self.pairs,
+            status=f"{retold(self.status)}{reason}",
+        )
 
     def _footnotes(self):
         lines = []
         if self.too_few:
-            lines.append(f"{TOO_FEW.capitalize()}: {self.too_few}.")
+            lines.append(say("Too few pairs to judge: {why}.", why=retold(self.too_few)))
         else:
             lines.append(
-                "Baseline and variant: medians over the runs. Effect: median of the pairs' own ratios (accuracy: "
-                "differences), so it need not be variant / baseline. Interval: 95 %, Student's t around their mean. "
-                "Each row is judged by itself: of twenty rows without any difference, one on average shows one."
+                say(
+                    "Baseline and variant: medians over the runs. Effect: median of the pairs' own ratios (accuracy: "
+                    "differences), so it need not be variant / baseline. Interval: 95 %, Student's t around their "
+                    "mean. Each row is judged by itself: of twenty rows without any difference, one on average shows "
+                    "one."
+                )
             )
         if self.reads_processes and max(self.baseline.workers, self.variant.workers):
-            lines.append("Memory of several processes is added up: what they share counts once for each.")
+            lines.append(say("Memory of several processes is added up: what they share counts once for each."))
         if math.isfinite(self.others_share):
-            lines.append(f"Other programs used at most {self.others_share:.0%} of this machine's cores during a run.")
-        return [*lines, *self.notes]
+            share = f"{100 * self.others_share:.0f}"
+            lines.append(say("Other programs used at most {share}% of this machine's cores during a run.", share=share))
+        return [*lines, *map(retold, self.notes)]
 
     def __repr__(self):
-        table = [("", "baseline", "variant", "effect", "95 % interval", "verdict")]
-        table += [(row.title, *row.texts(), _outcome(row)) for row in self.rows]
+        table = [("", *_heading())]
+        table += [(retold(row.title), *row.texts(), _outcome(row)) for row in self.rows]
         widths = [max(len(line[i]) for line in table) for i in range(5)]
         lines = [
             "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[5]]) for line in table
         ]
         for sentence, judgements in self._judged():
-            lines += [f"Claimed: {sentence}", *(f"  {judged.outcome} ({judged.why})" for judged in judgements)]
+            lines.append(say("Claimed: {sentence}", sentence=retold(sentence)))
+            lines += [f"  {retold(judged.outcome)} ({judged.why})" for judged in judgements]
         return "\n".join([self._headline(), *lines, *self._footnotes()])
 
     def _judged(self):
@@ -536,17 +566,18 @@ class Comparison:
         return [(key, list(some)) for key, some in groupby(self.judgements, lambda judged: judged.claim.sentence)]
 
     def _repr_html_(self):
-        head = "".join(f"<th>{name}</th>" for name in ("", "baseline", "variant", "effect", "95 % interval"))
-        head += "<th style='text-align:left'>verdict</th>"
+        *names, last = _heading()
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names))
+        head += f"<th style='text-align:left'>{escape(last)}</th>"
         body = "".join(
-            f"<tr><th style='text-align:left'>{escape(row.title)}</th>"
+            f"<tr><th style='text-align:left'>{escape(retold(row.title))}</th>"
             + "".join(f"<td>{escape(text)}</td>" for text in row.texts())
             + f"<td style='text-align:left'>{escape(_outcome(row))}</td></tr>"
             for row in self.rows
         )
         judged = "".join(
-            f"<p>Claimed: <i>{escape(sentence)}</i></p><ul>"
-            + "".join(f"<li><b>{escape(judged.outcome)}</b> ({escape(judged.why)})</li>" for judged in judgements)
+            f"<p>{escape(say('Claimed:'))} <i>{escape(retold(sentence))}</i></p><ul>"
+            + "".join(f"<li><b>{escape(retold(each.outcome))}</b> ({escape(each.why)})</li>" for each in judgements)
             + "</ul>"
             for sentence, judgements in self._judged()
         )
@@ -561,8 +592,13 @@ class Comparison:
 _PLAIN = {"smoke": bool, "status": str, "reason": str, "started": str, "machine": dict, "notes": list}
 
 
+def _heading():
+    return say("baseline"), say("variant"), say("effect"), say("95 % interval"), say("verdict")
+
+
 def _outcome(row):
-    return f"{row.verdict}: {row.why}" if row.verdict == NOT_AVAILABLE else row.verdict
+    verdict = retold(row.verdict)
+    return say("{what}: {text}", what=verdict, text=retold(row.why)) if row.verdict == NOT_AVAILABLE else verdict
 
 
 def _ratio(log):
@@ -656,7 +692,7 @@ def compare(
     comparison = _planned(baseline, variant, pairs, claims, target)
     with (
         suppress(KeyboardInterrupt),
-        tqdm(total=comparison.total_runs, unit="run", file=sys.stdout, disable=not progress) as bar,
+        tqdm(total=comparison.total_runs, unit=retold("run"), file=sys.stdout, disable=not progress) as bar,
         closing(_filling(comparison, train, each_step=True)) as filling,
     ):
         shown, waiting = None, False
@@ -669,7 +705,7 @@ def compare(
                 bar.set_description(comparison.now, refresh=waiting)
                 bar.update(comparison.runs_done - bar.n)
     if comparison.status != "finished":
-        comparison.status, comparison.reason = "stopped", "stopped by hand"
+        comparison.status, comparison.reason = "stopped", BY_HAND
     return comparison
 
 
@@ -702,7 +738,7 @@ def _filling(comparison, train, each_step):
     plan += [(i, arm) for i, order in enumerate(orders(comparison.pairs, comparison.baseline.seed)) for arm in order]
     comparison.status, comparison.started = "running", datetime.now(UTC).isoformat(timespec="seconds")
     if any(recipe.cache == "disk" for recipe in recipes.values()):
-        _note(comparison, "The disk cache was filled before the first counted run: it is compared warm.")
+        _note(comparison, english("The disk cache was filled before the first counted run: it is compared warm."))
     try:
         with turns.Turn(not comparison.smoke) as turn:
             for words in turn.waiting():
@@ -715,7 +751,7 @@ def _filling(comparison, train, each_step):
         yield comparison  # when the turn has been given up: nobody has to wait for whoever looks at it
     except (GeneratorExit, KeyboardInterrupt):
         if comparison.status == "running":
-            comparison.status, comparison.reason = "stopped", "stopped by hand"
+            comparison.status, comparison.reason = "stopped", BY_HAND
         raise
     except BaseException as error:
         comparison.status, comparison.reason = "failed", str(error) or type(error).__name__
@@ -727,19 +763,21 @@ def _filling(comparison, train, each_step):
 def _note_the_wait(comparison, turn):
     comparison.started = datetime.now(UTC).isoformat(timespec="seconds")
     if turn.waited:
-        _note(comparison, f"It waited {seconds(turn.waited)} for its turn among the comparisons on this machine.")
+        time = seconds(turn.waited)
+        _note(comparison, english("It waited {time} for its turn among the comparisons on this machine.", time=time))
     if turn.problem:
-        _note(
-            comparison,
-            f"It could not wait for other comparisons on this machine ({turn.problem}): name a folder that all its "
-            "users can write in SPEEDKIT_TURNS, or set that to off.",
+        sentence = english(
+            "It could not wait for other comparisons on this machine ({problem}): name a folder that all its users can "
+            "write in SPEEDKIT_TURNS, or set that to off.",
+            problem=turn.problem,
         )
+        _note(comparison, sentence)
 
 
 def _running(comparison, train, each_step, recipes, plan):
     for pair, arm in plan:
-        where = "warm-up" if pair is None else f"pair {pair + 1} of {comparison.pairs}"
-        comparison.now = f"{where}, {arm}"
+        place = {} if pair is None else {"pair": pair + 1, "pairs": comparison.pairs}
+        comparison.now = say("pair {pair} of {pairs}, {arm}" if place else "warm-up, {arm}", arm=retold(arm), **place)
         seed = comparison.baseline.seed + (pair or 0)
         recipe = recipes[arm].but(seed=seed)
         comparison.current = run = Run(_warm_up(recipe) if pair is None else recipe)
@@ -750,7 +788,11 @@ def _running(comparison, train, each_step, recipes, plan):
                     if each_step:
                         yield comparison
             except NotFinite as error:
-                _note(comparison, f"{where}, {arm}: {error}")
+                sentence = english(
+                    "pair {pair} of {pairs}, {arm}: {error}" if place else "warm-up, {arm}: {error}",
+                    **{"arm": arm, "error": error} | place,
+                )
+                _note(comparison, sentence)
                 failed = True
             else:
                 failed = False
@@ -759,7 +801,10 @@ def _running(comparison, train, each_step, recipes, plan):
         if pair is not None:
             comparison.measured.append(_measure(comparison, run, pair, arm, failed))
             if not comparison.smoke and turns.others().runs:
-                _note(comparison, "Other speedkit runs were active on this machine: no time here is of a run alone.")
+                _note(
+                    comparison,
+                    english("Other speedkit runs were active on this machine: no time here is of a run alone."),
+                )
         if comparison.runs_done == len(plan):
             comparison.status = "finished"
         else:

@@ -24,6 +24,7 @@ from speedkit import hardware
 from speedkit.recipe import Recipe
 from speedkit.run import Progress
 from speedkit.techniques import augmentation, caching, workers
+from speedkit.words import english
 
 SPLIT_SEED = 20_170_825  # of the one split into training and validation images that every recipe uses
 VALIDATION = 5_000
@@ -234,8 +235,8 @@ def load(recipe: Recipe):
         raise DataError(
             f"{recipe.data} has {count} training images, fewer than batch_size={recipe.batch_size}: lower it."
         )
-    validation = yield from _read_all(validation, len(validation.labels), "validation images decoded")
-    probe = yield from _read_all(train, min(PROBE, count), "training images decoded for the accuracy")
+    validation = yield from _read_all(validation, len(validation.labels), english("validation images decoded"))
+    probe = yield from _read_all(train, min(PROBE, count), english("training images decoded for the accuracy"))
     return Data(train, validation, probe, test, classes, making_s)
 
 
@@ -394,7 +395,7 @@ def _generated(kind, images, chosen, size):
                 "variable SPEEDKIT_GENERATED."
             )
         return target
-    what = f"{'pictures written into the database' if kind == 'sqlite' else 'JPEG files written'}, once"
+    what = english("pictures written into the database, once" if kind == "sqlite" else "JPEG files written, once")
     temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import psutil
 import torch
 
+from speedkit.words import english, plural, say
+
 GIB = 2**30
 
 
@@ -49,32 +51,42 @@ class Machine:
 
     def sentence(self) -> str:
         """The machine in one line of words."""
-        memory = f"{self.memory / GIB:.0f} GiB of memory"
+        cores = plural(self.cores, "{n} core", "{n} cores")
+        about = {"name": self.name, "cores": cores, "memory": f"{self.memory / GIB:.0f} GiB"}
         if self.kind == "cpu":
-            return f"{self.name}, {self.cores} core{'s' * (self.cores != 1)}, {memory}, no GPU in use"
-        own = f"{self.device_memory / GIB:.0f} GiB" if self.device_memory else "memory n/a"
-        return f"{self.name} ({own}) beside {self.cores} cores and {memory}"
+            return say("{name}, {cores}, {memory} of memory, no GPU in use", **about)
+        own = f"{self.device_memory / GIB:.0f} GiB" if self.device_memory else say("memory n/a")
+        return say("{name} ({own}) beside {cores} and {memory} of memory", own=own, **about)
 
     def limits(self) -> list[str]:
         """What a learner cannot see on this machine, a sentence each."""
         if self.kind == "cuda":
-            return (
-                [] if self.tf32 else ["This GPU has no TF32 and no bf16 tensor cores: those steps are refused or slow."]
-            )
-        limits = ["There is no NVIDIA GPU here: TF32, device events and GPU power are n/a."]
+            refused = say("This GPU has no TF32 and no bf16 tensor cores: those steps are refused or slow.")
+            return [] if self.tf32 else [refused]
+        limits = [say("There is no NVIDIA GPU here: TF32, device events and GPU power are n/a.")]
         if self.kind == "cpu":
             limits.append(
-                "The processor computes bf16 in hardware, fp16 training it does not."
+                say("The processor computes bf16 in hardware, fp16 training it does not.")
                 if self.bf16
-                else "The processor has no bf16 and no fp16 arithmetic: reduced precision will be emulated, and slow."
+                else say(
+                    "The processor has no bf16 and no fp16 arithmetic: reduced precision will be emulated, and slow."
+                )
             )
         if self.kind == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
             limits.append(
-                "torch was loaded before speedkit could ask its threads to spin only briefly: beside a busy "
-                "browser, training can be many times slower. Import speedkit first, after a restart of the kernel."
+                say(
+                    "torch was loaded before speedkit could ask its threads to spin only briefly: beside a busy "
+                    "browser, training can be many times slower. Import speedkit first, after a restart of the kernel."
+                )
             )
         if self.cores < 4:
-            limits.append(f"With {self.cores} cores, workers and training share the same cores.")
+            limits.append(
+                plural(
+                    self.cores,
+                    "With {n} core, workers and training share it.",
+                    "With {n} cores, workers and training share the same cores.",
+                )
+            )
         return limits
 
     def room(self) -> str:
@@ -82,34 +94,50 @@ class Machine:
         own, shared = footprint()
         if not own > 0:
             return ""
-        common = f" of their own and {shared / GIB:.2f} GiB of files that other such processes share" if shared else ""
-        return (
-            f"This process and its workers now take {own / GIB:.2f} GiB of main memory{common}: "
-            f"{self.memory / GIB:.0f} GiB hold about {max(1, int((self.memory - shared) / own))} such."
+        taken = {
+            "own": f"{own / GIB:.2f} GiB",
+            "shared": f"{shared / GIB:.2f} GiB",
+            "memory": f"{self.memory / GIB:.0f} GiB",
+        }
+        taken["count"] = max(1, int((self.memory - shared) / own))
+        if shared:
+            return say(
+                "This process and its workers now take {own} of main memory of their own and {shared} of files that "
+                "other such processes share: {memory} hold about {count} such.",
+                **taken,
+            )
+        return say(
+            "This process and its workers now take {own} of main memory: {memory} hold about {count} such.",
+            **{name: taken[name] for name in ("own", "memory", "count")},
         )
 
     def __repr__(self):
-        return "\n".join([f"This machine: {self.sentence()}.", *self.limits()])
+        return "\n".join([say("This machine: {sentence}.", sentence=self.sentence()), *self.limits()])
 
     def _repr_html_(self):
         limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in self.limits())
-        return f"<b>This machine:</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
+        return f"<b>{say('This machine:')}</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
 
     def check(self, recipe) -> list[str]:
-        """Notes on what this machine will do with a recipe that it can run.
+        """Notes on what this machine will do with a recipe that it can run, in English: a run keeps them.
 
         Raises:
             CannotRun: it cannot run it.
         """
         if recipe.precision == "tf32" and not self.tf32:
             raise CannotRun(
-                f"precision='tf32' needs an NVIDIA GPU with tensor cores (Ampere or newer), and this is {self.name}: "
-                "choose fp32 or bf16."
+                english(
+                    "precision='tf32' needs an NVIDIA GPU with tensor cores (Ampere or newer), and this is {name}: "
+                    "choose fp32 or bf16.",
+                    name=self.name,
+                )
             )
         if recipe.workers > 4 * self.cores:
+            counts = {"workers": recipe.workers, "cores": self.cores, "most": 4 * self.cores}
             raise CannotRun(
-                f"workers={recipe.workers} is more than four times the {self.cores} cores here: "
-                f"choose at most {4 * self.cores}."
+                english(
+                    "workers={workers} is more than four times the {cores} cores here: choose at most {most}.", **counts
+                )
             )
         if recipe.start_method != "auto" and recipe.start_method not in _start_methods():
             raise CannotRun(
@@ -118,18 +146,23 @@ class Machine:
             )
         notes = []
         if recipe.precision == "bf16" and not self.bf16:
-            notes.append(f"{self.name} has no bf16 arithmetic: it is emulated.")
+            notes.append(english("{name} has no bf16 arithmetic: it is emulated.", name=self.name))
         if recipe.workers and recipe.cache == "device":
-            notes.append("With cache='device' nothing is left for workers to do: none are started.")
+            notes.append(english("With cache='device' nothing is left for workers to do: none are started."))
         elif recipe.workers:
             taken, threads = min(recipe.workers, self.cores), max(1, self.cores - recipe.workers)
             if self.kind == "cpu":
                 notes.append(
-                    f"{taken} of {self.cores} cores go to workers: torch computes with {threads} "
-                    f"thread{'s' * (threads != 1)}."
+                    english(
+                        "{taken} of {cores} cores go to workers: torch computes with {threads} thread."
+                        if threads == 1
+                        else "{taken} of {cores} cores go to workers: torch computes with {threads} threads.",
+                        **{"taken": taken, "cores": self.cores, "threads": threads},
+                    )
                 )
             if recipe.workers >= self.cores:
-                notes.append(f"{recipe.workers} workers on {self.cores} cores compete with the training itself.")
+                counts = {"workers": recipe.workers, "cores": self.cores}
+                notes.append(english("{workers} workers on {cores} cores compete with the training itself.", **counts))
         return notes
 
 

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from speedkit.run import NotFinite, Run
+from speedkit.words import english
 
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
@@ -134,8 +135,11 @@ class Meter:
         self.run.figures |= figures
         if figures["others_share"] > 0.15:
             self.run.note(
-                f"Other programs used {figures['others_share']:.0%} of this machine's cores during the run: "
-                "close them and run again before you trust its times."
+                english(
+                    "Other programs used {share}% of this machine's cores during the run: close them and run again "
+                    "before you trust its times.",
+                    share=f"{100 * figures['others_share']:.0f}",
+                )
             )
 
 
@@ -284,5 +288,9 @@ def _own_seconds():
 
 def _not_finite(value, step):
     return NotFinite(
-        f"The loss became {value} at step {step}: lower the learning rate, or choose a precision with more range."
+        english(
+            "The loss became {value} at step {step}: lower the learning rate, or choose a precision with more range.",
+            value=value,
+            step=step,
+        )
     )

@@ -8,6 +8,8 @@ import os
 import re
 from dataclasses import dataclass, field
 
+from speedkit.words import english, plural, retold, say
+
 SWITCHES = ("precision", "early_stopping", "augment", "batchnorm", "workers", "cache")
 DATA = ("fashion-mnist", "jpeg", "sqlite", "folder:PATH", "torchvision:NAME", "torchvision:NAME:PATH")
 
@@ -98,8 +100,12 @@ class Recipe:
             object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
         if self.subset is not None and self.subset < self.batch_size:
             raise ValueError(
-                f"subset={self.subset} is smaller than batch_size={self.batch_size}: no whole batch would be left; "
-                "raise subset or lower batch_size."
+                english(
+                    "subset={subset} is smaller than batch_size={batch}: no whole batch would be left; raise subset or "
+                    "lower batch_size.",
+                    subset=self.subset,
+                    batch=self.batch_size,
+                )
             )
 
     def but(self, **changes) -> "Recipe":
@@ -138,16 +144,16 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """The switches that are on, in a few words; "baseline" where none is."""
+        """The switches that are on, in a few words of the language in force; "baseline" where none is."""
         words = [
             self.precision if self.precision != "fp32" else "",
-            f"early stopping {self.early_stopping}" if self.early_stopping else "",
-            f"{self.augment} augmentation" if self.augment != "off" else "",
-            "batch norm" if self.batchnorm else "",
-            f"{self.workers} worker{'s' if self.workers > 1 else ''}" if self.workers else "",
-            f"{self.cache} cache" if self.cache != "off" else "",
+            say("early stopping {patience}", patience=self.early_stopping) if self.early_stopping else "",
+            say("{kind} augmentation", kind=retold(self.augment)) if self.augment != "off" else "",
+            say("batch norm") if self.batchnorm else "",
+            plural(self.workers, "{n} worker", "{n} workers") if self.workers else "",
+            say("{place} cache", place=retold(self.cache)) if self.cache != "off" else "",
         ]
-        return " + ".join(filter(None, words)) or "baseline"
+        return " + ".join(filter(None, words)) or say("baseline")
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
@@ -204,14 +210,20 @@ def _checked(f, value):
         number = _number_of(value, whole=kind == "whole")
         if number is not None and rule["low"] <= number <= rule["high"]:
             return number
-        what = "a whole number" if kind == "whole" else "a number"
-        allowed = f"{what} from {rule['low']} to {rule['high']}" + (", or None" if rule.get("optional") else "")
+        ends = {"low": rule["low"], "high": rule["high"]}
+        if rule.get("optional"):
+            allowed = english("a whole number from {low} to {high}, or None", **ends)
+        elif kind == "whole":
+            allowed = english("a whole number from {low} to {high}", **ends)
+        else:
+            allowed = english("a number from {low} to {high}", **ends)
     try:
         shown = repr(value)
     except ValueError:  # Python does not write out whole numbers of more than 4,300 digits
         shown = "a number of thousands of digits"
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    raise ValueError(f"{f.name}={shown} is not allowed: give {allowed}.")
+    values = {"name": f.name, "value": shown, "allowed": allowed}
+    raise ValueError(english("{name}={value} is not allowed: give {allowed}.", **values))
 
 
 def _number_of(value, whole):

@@ -16,6 +16,7 @@ import numpy as np
 
 from speedkit import turns
 from speedkit.recipe import Recipe, smoke
+from speedkit.words import english, grouped, plural, retold, say
 
 FORMAT = 1
 STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss", "reads")
@@ -91,7 +92,7 @@ class Run:
             with turns.active(not self.smoke):
                 yield self
         except (GeneratorExit, KeyboardInterrupt):
-            self.status, self.reason = "stopped", "stopped by hand"
+            self.status, self.reason = "stopped", english("stopped by hand")
             raise
         except BaseException as error:
             self.status, self.reason = "failed", str(error) or type(error).__name__
@@ -113,7 +114,7 @@ class Run:
         return Epoch(len(self.epochs["t"]) - 1)
 
     def note(self, sentence: str):
-        """Adds a sentence that the reader of the run should know, once."""
+        """Adds a sentence that the reader of the run should know, once; in English, as it is kept with the run."""
         if sentence not in self.notes:
             self.notes.append(sentence)
 
@@ -186,15 +187,24 @@ class Run:
         """One sentence on where a step's time goes, and so on which techniques can help at all."""
         share = self.waiting_share
         if not math.isfinite(share):
-            return "Where the time goes is known from the second step on."
+            return say("Where the time goes is known from the second step on.")
+        waiting, computing = f"{100 * share:.0f}", f"{100 * (1 - share):.0f}"
         if share >= 0.5:
-            return f"{share:.0%} waiting for data: more workers or a cache can help; precision cannot help much."
-        if share >= 0.15:
-            return (
-                f"{share:.0%} waiting for data, {1 - share:.0%} computing: workers or a cache can win back at most the "
-                "first, a cheaper step at most the second."
+            return say(
+                "{waiting}% waiting for data: more workers or a cache can help; precision cannot help much.",
+                waiting=waiting,
             )
-        return f"{share:.0%} waiting for data: only a cheaper or a rarer step can help; workers and caches cannot."
+        if share >= 0.15:
+            return say(
+                "{waiting}% waiting for data, {computing}% computing: workers or a cache can win back at most the "
+                "first, a cheaper step at most the second.",
+                waiting=waiting,
+                computing=computing,
+            )
+        return say(
+            "{waiting}% waiting for data: only a cheaper or a rarer step can help; workers and caches cannot.",
+            waiting=waiting,
+        )
 
     # Keeping
 
@@ -263,40 +273,53 @@ class Run:
     # Showing
 
     def summary(self) -> dict[str, str]:
-        """The figures to read first, in words with units: name -> text."""
+        """The figures to read first: name, in English -> text with units, in the language in force."""
         device = self.machine.get("device", "")
-        memory = "peak memory of the processes" if device in ("", "cpu") else "peak memory on the device"
+        memory = english("peak memory of the processes" if device in ("", "cpu") else "peak memory on the device")
         figures = self.figures
+        status = retold(self.status)
         rows = {
-            "run": f"{self.label} ({self.status}{': ' + self.reason if self.reason else ''})",
-            "time": f"{seconds(self.seconds)} for {self.count} steps in {len(self.epochs['t'])} epochs, "
-            f"after {seconds(figures.get('prepare_s'))} of preparation",
-            "a step": f"{seconds(self.mean('wait_s'))} waiting for data + {seconds(self.mean('compute_s'))} "
-            f"computing (means)",
-            "throughput": f"{number(self.mean('images_per_s'))} images/s",
+            english("run"): f"{self.label} ({_colon(status, retold(self.reason)) if self.reason else status})",
+            english("time"): say(
+                "{time} for {steps} in {epochs}, after {preparation} of preparation",
+                time=seconds(self.seconds),
+                steps=plural(self.count, "{n} step", "{n} steps"),
+                epochs=plural(len(self.epochs["t"]), "{n} epoch", "{n} epochs"),
+                preparation=seconds(figures.get("prepare_s")),
+            ),
+            english("a step"): say(
+                "{waiting} waiting for data + {computing} computing (means)",
+                waiting=seconds(self.mean("wait_s")),
+                computing=seconds(self.mean("compute_s")),
+            ),
+            english("throughput"): f"{number(self.mean('images_per_s'))} images/s",
             memory: size(figures.get("peak_memory")),
-            "accuracy": f"validation {percent(self.last('validation_accuracy'))}, "
-            f"training {percent(self.last('train_accuracy'))}",
-            "where the time goes": self.where_time_goes(),
+            english("accuracy"): say(
+                "validation {validation}, training {training}",
+                validation=percent(self.last("validation_accuracy")),
+                training=percent(self.last("train_accuracy")),
+            ),
+            english("where the time goes"): self.where_time_goes(),
         }
         if "test_accuracy" in figures:
-            rows["accuracy"] += f", test {percent(figures['test_accuracy'])}"
+            rows["accuracy"] += say(", test {test}", test=percent(figures["test_accuracy"]))
         if math.isfinite(figures.get("energy_j", math.nan)):
-            rows["energy"] = f"{figures['energy_j']:.0f} J on the GPU"
+            rows[english("energy")] = say("{joules} J on the GPU", joules=f"{figures['energy_j']:.0f}")
         if self.smoke:
-            rows["smoke"] = "cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything"
+            rows[english("smoke")] = say("cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything")
         return rows
 
     def __repr__(self):
-        return "\n".join([f"{name}: {text}" for name, text in self.summary().items()] + self.notes)
+        lines = [_colon(retold(name), text) for name, text in self.summary().items()]
+        return "\n".join([*lines, *map(retold, self.notes)])
 
     def _repr_html_(self):
         rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<tr><th style='text-align:left'>{html.escape(retold(name))}</th>"
             f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
             for name, text in self.summary().items()
         )
-        return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(retold(note))}</p>" for note in self.notes)
 
 
 @contextmanager
@@ -323,10 +346,14 @@ def write_atomically(path: Path, text: str):
         raise
 
 
+def _colon(what, text):
+    return say("{what}: {text}", what=what, text=text)
+
+
 def seconds(value: float | None) -> str:
     """A duration in words: "48.2 µs", "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
     if not _known(value):
-        return "n/a"
+        return say("n/a")
     if 0 < value < 0.9995e-3:
         return f"{value * 1e6:.3g} µs"
     if value < 0.9995:
@@ -338,19 +365,19 @@ def seconds(value: float | None) -> str:
 def size(value: float | None) -> str:
     """Bytes in words: "41.0 MiB"; "n/a" where they are not known."""
     if not _known(value):
-        return "n/a"
-    unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= u), (1, "bytes"))
-    return f"{value / unit:.1f} {name}" if unit > 1 else f"{value:.0f} bytes"
+        return say("n/a")
+    unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= u), (1, ""))
+    return f"{value / unit:.1f} {name}" if unit > 1 else say("{n} bytes", n=f"{value:.0f}")
 
 
 def percent(value: float | None) -> str:
     """A share in per cent, one decimal; "n/a" where it is not known."""
-    return f"{value:.1%}" if _known(value) else "n/a"
+    return say("{number}%", number=f"{value:.1%}"[:-1]) if _known(value) else say("n/a")
 
 
 def number(value: float | None) -> str:
     """A number with thousands set apart; "n/a" where it is not known."""
-    return f"{value:,.0f}" if _known(value) else "n/a"
+    return grouped(f"{value:,.0f}") if _known(value) else say("n/a")
 
 
 def _known(value):

@@ -16,7 +16,9 @@ from speedkit.run import Progress, Run
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_beside
+from speedkit.words import english
 
+EVALUATED = english("images evaluated")
 TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
 
 
@@ -124,8 +126,11 @@ def refuse_if_slow(recipe, machine, model, data):
     times = slowdown(recipe.precision, model, images[:batch], labels[:batch])
     if times > TOO_SLOW:
         raise hardware.CannotRun(
-            f"Three fp16 steps took {times:.0f} times as long as three fp32 steps: this processor has no fp16 "
-            "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same."
+            english(
+                "Three fp16 steps took {times} times as long as three fp32 steps: this processor has no fp16 "
+                "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same.",
+                times=f"{times:.0f}",
+            )
         )
 
 
@@ -192,6 +197,6 @@ def score(model, images, labels, precision, batch_size: int = 500):
             logits = model(images[batch].to(device)).float()
         totals[0] += nn.functional.cross_entropy(logits, truth, reduction="sum")
         totals[1] += (logits.argmax(1) == truth).sum()
-        yield Progress("images evaluated", min(start + batch_size, len(labels)), len(labels))
+        yield Progress(EVALUATED, min(start + batch_size, len(labels)), len(labels))
     loss, correct = (totals / len(labels)).tolist()
     return loss, correct

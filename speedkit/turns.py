@@ -37,6 +37,8 @@ except ImportError:  # Windows
 
     fcntl = None
 
+from speedkit.words import plural, say
+
 WAIT, RUN = "wait", "run"
 NAME = re.compile(r"(wait|run)-(\d{20})-(\d{1,10})-[0-9a-f]{8}")
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -115,8 +117,13 @@ class Turn:
 
 
 def _words(ahead):
-    came = time.strftime(" (the first came at %H:%M)", time.localtime(ahead[0].since)) if ahead[0].since else ""
-    return f"waiting for {len(ahead)} other comparison{'s' * (len(ahead) != 1)} on this machine{came}"
+    words = plural(
+        len(ahead),
+        "waiting for {n} other comparison on this machine",
+        "waiting for {n} other comparisons on this machine",
+    )
+    came = time.strftime("%H:%M", time.localtime(ahead[0].since)) if ahead[0].since else ""
+    return f"{words} {say('(the first came at {time})', time=came)}" if came else words
 
 
 class Shared:
@@ -280,10 +287,14 @@ def company(found: Others) -> str:
     count = found.runs
     if not count:
         return ""
-    compared = " (a comparison among them)" if found.comparisons else ""
-    return (
-        f"{count} other speedkit run{'s are' if count != 1 else ' is'} active on this machine{compared}: "
-        "no time that is measured now is that of a run alone."
+    compared = f" {say('(a comparison among them)')}" if found.comparisons else ""
+    return plural(
+        count,
+        "{n} other speedkit run is active on this machine{compared}: no time that is measured now is that of a run "
+        "alone.",
+        "{n} other speedkit runs are active on this machine{compared}: no time that is measured now is that of a run "
+        "alone.",
+        compared=compared,
     )
 
 
@@ -299,7 +310,11 @@ def load(own: int = 1) -> str:
         return ""
     if not math.isfinite(average) or average <= BUSY * max(cores, own):
         return ""
-    return f"The machine is loaded: on average of the last minute, {average:.0f} threads wanted its {cores} cores."
+    return say(
+        "The machine is loaded: on average of the last minute, {threads} threads wanted its {cores} cores.",
+        threads=f"{average:.0f}",
+        cores=cores,
+    )
 
 
 def folder() -> Path | None:

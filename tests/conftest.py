@@ -15,6 +15,7 @@ from PIL import Image
 
 from speedkit import data, hardware
 from speedkit.recipe import Recipe
+from speedkit.words import language
 
 OFFLINE = Path(__file__).resolve().parent / "offline"
 
@@ -25,6 +26,8 @@ settings.load_profile("speedkit")
 def pytest_configure(config):
     # The notebooks' kernels inherit the environment of this process; set it to 0 to run them at full length.
     os.environ.setdefault("SPEEDKIT_SMOKE", "1")
+    # Tests read English, whatever the locale; those of other words set it themselves.
+    os.environ["SPEEDKIT_LANGUAGE"] = language("en")
     # So do they, and every other process, this: nothing in a test or a lesson may reach beyond this machine.
     paths = [str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)

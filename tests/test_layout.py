@@ -18,6 +18,8 @@ from speedkit.recipe import SWITCHES
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "speedkit"
 FLOORS = {
+    "french": 0,
+    "words": 0,
     "recipe": 1,
     "hardware": 1,
     "techniques": 1,

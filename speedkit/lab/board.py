@@ -24,6 +24,7 @@ from speedkit.lab.panel import stop_what_this_cell_showed
 from speedkit.lab.predict import Prediction
 from speedkit.recipe import SWITCHES
 from speedkit.run import write_atomically
+from speedkit.words import plural, retold, say
 
 __all__ = ["Board", "Shared", "Sharing", "share"]
 
@@ -60,6 +61,7 @@ class Board:
     While it is shown, it looks into the folder in a thread of its own and draws anew when something has changed there,
     until :meth:`stop` or until its cell is run again. Of one nickname, machine, technique and setting the result that
     was shared last counts. Learners without a nickname are called machine 1, 2, ... in the order of their first result.
+    What is drawn anew is in the language in force then; the names of the lists stay as they were made.
 
     Raises:
         ValueError: there is no such technique or metric.
@@ -83,9 +85,9 @@ class Board:
         layout, style = {"width": "auto"}, {"description_width": "initial"}
         common = {"layout": layout, "style": style}
         choices = [(board_chart.technique_title(name), name) for name in TECHNIQUES]
-        self.technique = widgets.Dropdown(options=choices, value=technique, description="Technique", **common)
-        choices = [(each.title, name) for name, each in METRICS.items()]
-        self.metric = widgets.Dropdown(options=choices, value=metric, description="Measured", **common)
+        self.technique = widgets.Dropdown(options=choices, value=technique, description=say("Technique"), **common)
+        choices = [(retold(each.title), name) for name, each in METRICS.items()]
+        self.metric = widgets.Dropdown(options=choices, value=metric, description=say("Measured"), **common)
         self.status, self.picture, self.skipped = (widgets.HTML(layout=layout) for _ in range(3))
         self.status.add_class("sk-board-status")
         choices = widgets.HBox([self.technique, self.metric, self.status])
@@ -122,7 +124,8 @@ class Board:
 
     def __repr__(self):
         lines = [board_chart.text(self._everything(), self.technique.value, self.metric.value), self._where()]
-        return "\n".join([*lines, *(f"Skipped: {name}: {reason}" for name, reason in self.problems.items())])
+        skipped = (say("Skipped: {name}: {why}", name=name, why=retold(why)) for name, why in self.problems.items())
+        return "\n".join([*lines, *skipped])
 
     def _ipython_display_(self):
         """Shows the widgets, and begins to look into the folder."""
@@ -151,7 +154,8 @@ class Board:
             try:
                 self.refresh()
             except Exception as error:  # a board that stands still should say so
-                self.status.value = html.escape(f"Not up to date: {type(error).__name__}: {error}")
+                why = f"{type(error).__name__}: {error}"
+                self.status.value = html.escape(say("Not up to date: {why}", why=why))
 
     def _everything(self):
         return self._files.results if self._files else []
@@ -162,23 +166,34 @@ class Board:
         self.picture.value = board_chart.svg(results, self.technique.value, self.metric.value)
         self.status.value = f"<div role='status'>{html.escape(self._where())}</div>"
         skipped = self.problems.items()
-        problems = [f"<b>{html.escape(name)}</b> is skipped: {html.escape(why)}" for name, why in skipped]
-        if len(problems) > SAID_PROBLEMS:
-            problems[SAID_PROBLEMS:] = [f"{len(problems) - SAID_PROBLEMS} more files are skipped."]
+        problems = [
+            say("<b>{name}</b> is skipped: {why}", name=html.escape(name), why=html.escape(retold(why)))
+            for name, why in skipped
+        ]
+        if (more := len(problems) - SAID_PROBLEMS) > 0:
+            problems[SAID_PROBLEMS:] = [plural(more, "{n} more file is skipped.", "{n} more files are skipped.")]
         self.skipped.value = f"<div class='sk-skipped'>{'<br>'.join(problems)}</div>" if problems else ""
 
     def _where(self):
         if self._files is None:
-            return NO_FOLDER
+            return retold(NO_FOLDER)
         if not self._files.found:
-            return f"The folder {self.folder} cannot be looked into ({self._files.why}). As soon as it can be, it will."
+            return say(
+                "The folder {folder} cannot be looked into ({why}). As soon as it can be, it will.",
+                folder=self.folder,
+                why=self._files.why,
+            )
         counted = latest(self._files.results)
         machines, results = len({result.seat for result in counted}), len(counted)
-        more = f"; {self._files.why}" if self._files.why else ""
-        return (
-            f"{results} result{'s' * (results != 1)} from {machines} machine{'s' * (machines != 1)} in "
-            f"{self.folder.name}, as of {datetime.now():%H:%M:%S}{more}"
+        words = plural(
+            results,
+            "{n} result from {machines} in {folder}, as of {time}",
+            "{n} results from {machines} in {folder}, as of {time}",
+            machines=plural(machines, "{n} machine", "{n} machines"),
+            folder=self.folder.name,
+            time=f"{datetime.now():%H:%M:%S}",
         )
+        return say("{words}; {more}", words=words, more=retold(self._files.why)) if self._files.why else words
 
     def _go_to_the_first(self, results):
         if self._follow and results:
@@ -261,13 +276,14 @@ class Sharing:
     def __init__(self, folder=None):
         self.folder = folder
         self.name = widgets.Text(
-            description="Nickname (optional)", continuous_update=False, style={"description_width": "initial"}
+            description=say("Nickname (optional)"), continuous_update=False, style={"description_width": "initial"}
         )
-        self.button = widgets.Button(description="Share", button_style="primary")
+        self.button = widgets.Button(description=say("Share"), button_style="primary")
         self.line = widgets.HTML()
         self.button.on_click(self._share)
         found = ", ".join(board_chart.technique_title(technique) for technique in kept().comparisons)
-        self._say([f"Your lessons have kept: {found or 'nothing yet'}."])
+        kept_so_far = say("Your lessons have kept: {found}.", found=found) if found else _nothing_kept()
+        self._say([kept_so_far])
         self.box = widgets.VBox([widgets.HBox([self.name, self.button], layout={"flex_flow": "row wrap"}), self.line])
         self.box.add_class("sk-sharing")
 
@@ -280,18 +296,22 @@ class Sharing:
                 prediction = Prediction(technique, *METRICS)  # the lesson's
                 lines.append(str(share(comparison, self.name.value, self.folder, prediction=prediction)))
         except ValueError as error:
-            lines = [str(error)]
+            lines = [retold(str(error))]
         finally:
             self.button.disabled = False
-        self._say([*(lines or ["Your lessons have kept nothing yet."]), *found.notes])
+        self._say([*(lines or [_nothing_kept()]), *found.notes])
 
     def _say(self, lines):
         self.line.value = f"<div role='status'>{'<br>'.join(html.escape(line) for line in lines)}</div>"
 
     def __repr__(self):
-        return "a button that shares what the lessons have kept (live widgets: run this cell to use them)"
+        return say("a button that shares what the lessons have kept (live widgets: run this cell to use them)")
 
     def _ipython_display_(self):
         mimebundle = self.box._repr_mimebundle_()
         bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
         display(bundle | {"text/plain": repr(self)}, metadata=metadata, raw=True)
+
+
+def _nothing_kept():
+    return say("Your lessons have kept nothing yet.")

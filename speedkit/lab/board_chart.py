@@ -30,12 +30,14 @@ from speedkit.lab.chart import COMPUTING, EARLIER_COLOURS, WAITING, scale
 from speedkit.lab.pairs import ratio_ticks
 from speedkit.lab.panel import TITLES
 from speedkit.lab.predict import SAME
+from speedkit.words import english, language, plural, retold, say
 
 MOST_ROWS = 60
 FURTHEST, FURTHEST_POINTS = 100.0, 30.0  # what lies beyond is drawn at the edge, as an arrow
 ASIDE, ASIDE_POINTS = 1.5, 2.0  # how far the axis reaches beyond what was measured, at most, to show a prediction
 NARROWEST, NARROWEST_POINTS = 1.25, 2.0  # how far the axis reaches, at least, so that noise does not look like much
-KINDS = {"cuda": "NVIDIA GPU", "cpu": "CPU", "mps": "Apple GPU"}
+KINDS = {"cuda": english("NVIDIA GPU"), "cpu": english("CPU"), "mps": english("Apple GPU")}
+SMOKE_RUN = english("smoke run")
 COLOURS = (COMPUTING, WAITING, *EARLIER_COLOURS)
 KIND_COLOURS = {"cpu": COLOURS[0], "cuda": COLOURS[1], "mps": COLOURS[2]}
 LESS_IS_BETTER = {name: metric.is_ratio for name, metric in METRICS.items()}  # all but accuracy
@@ -55,12 +57,12 @@ class Seen(NamedTuple):
     @property
     def verdict(self) -> str:
         if self.row.verdict in (NOT_AVAILABLE, TOO_FEW):
-            return "smoke run" if self.result.smoke and self.row.effect is not None else self.row.verdict
+            return SMOKE_RUN if self.result.smoke and self.row.effect is not None else self.row.verdict
         return self.row.verdict
 
 
 def technique_title(technique: str) -> str:
-    return "Other changes" if technique == OTHER else TITLES[technique]
+    return say("Other changes") if technique == OTHER else retold(TITLES[technique])
 
 
 def first_metric(technique: str) -> str:
@@ -77,7 +79,7 @@ def names(results: list[Result]) -> dict[tuple, str]:
             continue
         if not result.nickname:
             unnamed += 1
-        name = label = result.nickname or f"machine {unnamed}"
+        name = label = result.nickname or say("machine {number}", number=unnamed)
         copy = 2
         while label in found.values():
             label, copy = f"{name} ({copy})", copy + 1
@@ -88,14 +90,15 @@ def names(results: list[Result]) -> dict[tuple, str]:
 def hardware(result: Result) -> str:
     """The part of the machine that trains, in a few words."""
     machine = result.machine
-    cores = f", {machine.cores} core{'s' * (machine.cores != 1)}" if machine.kind == "cpu" and machine.cores else ""
-    return f"{chip(machine.name)}{cores}"
+    if machine.kind == "cpu" and machine.cores:
+        return f"{chip(machine.name)}, {plural(machine.cores, '{n} core', '{n} cores')}"
+    return chip(machine.name)
 
 
 def chip(name: str) -> str:
     """The name of a processor or GPU without what all of them say."""
     name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\bNVIDIA\b|\b\d+-Core Processor\b", "", name)
-    return " ".join(name.split()) or "unknown machine"
+    return retold(" ".join(name.split()) or "unknown machine")
 
 
 def rows(results: list[Result], technique: str, metric: str) -> list[Seen]:
@@ -123,34 +126,43 @@ def colours(results: list[Result]) -> tuple[dict[tuple, str], bool]:
 def headline(shown: list[Seen], technique: str) -> list[str]:
     """What the room found, a line each: counts of verdicts, and of what they say to a claim."""
     if not shown:
-        return [f"No result for {technique_title(technique)} yet."]
+        return [say("No result for {technique} yet.", technique=technique_title(technique))]
     counts = Counter(seen.row.verdict for seen in shown)
     without = counts[TOO_FEW] + counts[NOT_AVAILABLE]
-    said = [(counts[LOWER], LOWER), (counts[HIGHER], HIGHER), (counts[NO_DIFFERENCE], NO_DIFFERENCE)]
-    said.append((without, "without a verdict"))
-    parts = ", ".join(f"{count} {what}" for count, what in said if count)
-    lines = [f"{len(shown)} result{'s' * (len(shown) != 1)}: {parts}."]
+    said = [
+        (counts[LOWER], say("{n} lower", n=counts[LOWER])),
+        (counts[HIGHER], say("{n} higher", n=counts[HIGHER])),
+        (counts[NO_DIFFERENCE], say("{n} no difference detected", n=counts[NO_DIFFERENCE])),
+        (without, say("{n} without a verdict", n=without)),
+    ]
+    parts = ", ".join(words for count, words in said if count)
+    lines = [plural(len(shown), "{n} result: {parts}.", "{n} results: {parts}.", parts=parts)]
     if counts[LOWER] and counts[HIGHER] and setting(shown):  # else it may be the task that differs
-        lines[0] += " The same technique wins here and loses there."
+        lines[0] += f" {say('The same technique wins here and loses there.')}"
     claimed = Counter((seen.row.claimed, seen.row.outcome) for seen in shown if seen.row.claimed)
     for direction in (LOWER, HIGHER):
         counted = [(outcome, claimed[direction, outcome]) for outcome in (HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL)]
-        outcomes = ", ".join(f"{outcome} {count}" for outcome, count in counted if count)
+        outcomes = ", ".join(say("{what} {n}", what=retold(what), n=n) for what, n in counted if n)
         if outcomes:
-            lines.append(f"Claimed: {direction}. {outcomes.capitalize()}.")
+            claimed_words = {"direction": retold(direction), "outcomes": outcomes.capitalize()}
+            lines.append(say("Claimed: {direction}. {outcomes}.", **claimed_words))
     return lines
 
 
 def setting(shown: list[Seen]) -> str:
     """What was compared, where it is the same in all rows; else ""."""
     found = {(seen.result.changes, seen.result.task) for seen in shown}
-    return " on ".join(found.pop()) if len(found) == 1 else ""
+    return _changes_and_task(shown[0].result) if len(found) == 1 else ""
+
+
+def _changes_and_task(result):
+    return say("{changes} on {task}", changes=retold(result.changes), task=retold(result.task))
 
 
 def amount(row: Outcome, value: float | None) -> str:
     """An effect in words: "× 0.512", "+0.40"."""
     if value is None:
-        return NOT_AVAILABLE
+        return retold(NOT_AVAILABLE)
     if not row.is_ratio:
         return f"{value:+.2f}"
     return f"× {value:.3f}" if 0.1 <= value < 10 else f"× {value:.3g}"
@@ -161,31 +173,39 @@ def effect_words(row: Outcome) -> str:
     if row.low is None:
         return amount(row, row.effect)
     low, high = (amount(row, end).removeprefix("× ") for end in (row.low, row.high))
-    return f"{amount(row, row.effect)} ({low} to {high})"
+    return f"{amount(row, row.effect)} ({say('{low} to {high}', low=low, high=high)})"
 
 
 def predicted_words(row: Outcome) -> str:
     """What was predicted, "" where nothing was."""
-    return row.predicted + (f", {amount(row, row.predicted_size)}" if row.predicted_size is not None else "")
+    return retold(row.predicted) + (f", {amount(row, row.predicted_size)}" if row.predicted_size is not None else "")
 
 
 def text(results: list[Result], technique: str, metric: str) -> str:
     """The chart in plain words, a line a row."""
     shown = rows(results, technique, metric)
-    lines = [f"{technique_title(technique)}: {_title(shown, metric)}", *headline(shown, technique)]
+    lines = [_heading(shown, technique, metric), *headline(shown, technique)]
     together = setting(shown)
     lines += [together] if together else []
     for seen in shown:
-        verdict = f"{seen.verdict}, {seen.row.why}" if seen.row.effect is None and seen.row.why else seen.verdict
-        words = f"{seen.who} ({seen.hardware}): {effect_words(seen.row)}, {verdict}"
-        words += f"; predicted {predicted}" if (predicted := predicted_words(seen.row)) else ""
-        lines.append(words if together else f"{words} [{seen.result.changes} on {seen.result.task}]")
+        verdict = retold(seen.verdict)
+        if seen.row.effect is None and seen.row.why:
+            verdict += f", {retold(seen.row.why)}"
+        words = f"{effect_words(seen.row)}, {verdict}"
+        words = say("{what}: {text}", what=f"{seen.who} ({seen.hardware})", text=words)
+        words += _predicted(seen.row)
+        lines.append(words if together else f"{words} [{_changes_and_task(seen.result)}]")
     return "\n".join(lines)
 
 
-def _title(shown, metric):
+def _heading(shown, technique, metric):
     titles = {seen.row.title for seen in shown}
-    return titles.pop() if len(titles) == 1 else METRICS[metric].title
+    title = titles.pop() if len(titles) == 1 else METRICS[metric].title
+    return say("{what}: {text}", what=technique_title(technique), text=retold(title))
+
+
+def _predicted(row):
+    return say("; predicted {guess}", guess=predicted_words(row)) if row.predicted else ""
 
 
 # SVG, in units of half a pixel
@@ -255,13 +275,14 @@ def svg(results: list[Result], technique: str, metric: str) -> str:
         colour = painted[seen.result.machine.kind, seen.result.machine.name]
         parts.append(_row(seen, line, colour, y, step, i, together))
     if not shown:
-        parts.append(_words(LEFT + PLOT / 2, top + 54, "waiting for the first result", FONT, "middle"))
+        parts.append(_words(LEFT + PLOT / 2, top + 54, say("waiting for the first result"), FONT, "middle"))
     y = bottom + 74
     for words in _footnotes(every, shown):
         parts.append(_words(0, y, words, SMALL))
         y += 34
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="sk-board-chart" role="img" data-n="{len(every)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language()}" class="sk-board-chart" role="img" '
+        f'data-n="{len(every)}" '
         f'aria-label="{escape(text(results, technique, metric))}" viewBox="0 0 {WIDTH} {y - 10}" width="100%" '
         'preserveAspectRatio="xMinYMin meet" '
         f'fill="currentColor" font-size="{FONT}" stroke-linejoin="round">{"".join(parts)}</svg>'
@@ -269,7 +290,7 @@ def svg(results: list[Result], technique: str, metric: str) -> str:
 
 
 def _head(shown, technique, metric, together):
-    parts = [_words(0, 40, f"{technique_title(technique)}: {_title(shown, metric)}", 40, bold=True)]
+    parts = [_words(0, 40, _heading(shown, technique, metric), 40, bold=True)]
     y = 92
     first, *more = headline(shown, technique)
     parts.append(_words(0, y, first, 32))
@@ -293,12 +314,12 @@ def _legend(results, painted, by_name, shown, top):
         keys = [(_mark(kind, 0, 0, KIND_COLOURS.get(kind, COLOURS[-1])), _kind(kind)) for kind in kinds]
     rows_ = [seen.row for seen in shown]
     if any(row.predicted_size is not None or row.predicted == SAME for row in rows_):
-        keys.append((_hollow(0, 0), "predicted"))
+        keys.append((_hollow(0, 0), say("predicted")))
     if any(row.predicted not in ("", SAME) and row.predicted_size is None for row in rows_):
-        keys.append((_arrow(0, 0, 1, hollow=True), "predicted, direction only"))
+        keys.append((_arrow(0, 0, 1, hollow=True), say("predicted, direction only")))
     if any(row.low is not None for row in rows_):
         bar = '<path d="M-20 0h40" stroke="currentColor" stroke-width="9" stroke-opacity=".45"/>'
-        keys.append((bar, "95 % interval"))
+        keys.append((bar, say("95 % interval")))
     parts, x, y = [], 16, top + 34
     for drawn, words in keys:
         needed = 40 + CHARACTER * wide(words)
@@ -310,18 +331,21 @@ def _legend(results, painted, by_name, shown, top):
 
 
 def _kind(kind):
-    return KINDS.get(kind, "other hardware")
+    return retold(KINDS[kind]) if kind in KINDS else say("other hardware")
 
 
 def _grid(line, metric, top, bottom):
     nothing, _ = line.at(1.0 if line.is_ratio else 0.0)
     low, high = (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if line.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
     (left, _), (right, _) = line.at(low), line.at(high)
-    wins = ("it wins", "it loses") if LESS_IS_BETTER[metric] else ("it loses", "it wins")
+    if LESS_IS_BETTER[metric]:
+        below, above = say("◀ lower: it wins"), say("higher: it loses ▶")
+    else:
+        below, above = say("◀ lower: it loses"), say("higher: it wins ▶")
     parts = [
         f'<rect x="{left:.0f}" y="{top}" width="{right - left:.0f}" height="{bottom - top}" fill-opacity=".09"/>',
-        _words(nothing - 16, top - 50, f"◀ lower: {wins[0]}", SMALL + 2, "end", bold=True),
-        _words(nothing + 16, top - 50, f"higher: {wins[1]} ▶", SMALL + 2, bold=True),
+        _words(nothing - 16, top - 50, below, SMALL + 2, "end", bold=True),
+        _words(nothing + 16, top - 50, above, SMALL + 2, bold=True),
     ]
     across = {tick: LEFT + PLOT * (tick - line.low) / (line.high - line.low) for tick in line.ticks}
     grid = "".join(f"M{x:.0f} {top}V{bottom}" for x in across.values())
@@ -341,14 +365,16 @@ def _row(seen, line, colour, y, step, i, together):
     parts.append(_words(42, middle + 9, _cut_name(seen.who, 17), FONT, bold=True))
     parts.append(_words(380, middle + 9, cut(seen.hardware, 29), SMALL + 1))
     if not together:
-        parts.append(_words(42, middle + 38, cut(f"{result.changes} on {result.task}", 56), SMALL - 2))
+        parts.append(_words(42, middle + 38, cut(_changes_and_task(result), 56), SMALL - 2))
     parts += _prediction(row, line, middle)
     if row.effect is None:
-        why = f": {row.why}" if row.why else ""
-        parts.append(_words(WORDS, middle + 9, cut(f"{NOT_AVAILABLE}{why}", 38), SMALL + 1))
+        words = retold(NOT_AVAILABLE)
+        words = say("{what}: {text}", what=words, text=retold(row.why)) if row.why else words
+        parts.append(_words(WORDS, middle + 9, cut(words, 38), SMALL + 1))
     else:
         parts += _effect(row, line, kind, colour, middle)
-        verdict = {NO_DIFFERENCE: "no difference", TOO_FEW: "too few pairs"}.get(seen.verdict, seen.verdict)
+        short = {NO_DIFFERENCE: say("no difference"), TOO_FEW: say("too few pairs")}
+        verdict = short.get(seen.verdict) or retold(seen.verdict)
         parts.append(_words(WORDS, middle + 9, cut(f"{effect_words(row)}, {verdict}", 44), SMALL + 1))
     return f'<g class="sk-board-row">{"".join(parts)}</g>'
 
@@ -396,25 +422,41 @@ def _arrow(x, y, side, colour="currentColor", hollow=False):
 def _tooltip(seen):
     result = seen.result
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    predicted = f"; predicted {words}" if (words := predicted_words(seen.row)) else ""
+    who = say("{what}: {text}", what=seen.who, text=f"{seen.hardware} ({_kind(result.machine.kind)})")
+    pairs = plural(result.pairs, "{n} pair", "{n} pairs")
     return (
-        f"{seen.who}: {seen.hardware} ({_kind(result.machine.kind)})\n{result.changes} on {result.task}\n"
-        f"{effect_words(seen.row)}, {seen.verdict}, {result.pairs} pairs{predicted}\n{versions}"
+        f"{who}\n{_changes_and_task(result)}\n"
+        f"{effect_words(seen.row)}, {retold(seen.verdict)}, {pairs}{_predicted(seen.row)}\n{versions}"
     )
 
 
 def _footnotes(every, shown):
     notes = []
     if any(seen.row.low is not None for seen in shown):
-        amount = "a tenth" if shown[0].row.is_ratio else "half a point"
-        notes += [
-            f"Effect: with the technique, against without it, on the same machine. Shaded: less than {amount}.",
-            "Each interval is one machine's: of twenty machines without any difference, one on average shows one.",
-        ]
+        if shown[0].row.is_ratio:
+            effect = say(
+                "Effect: with the technique, against without it, on the same machine. Shaded: less than a tenth."
+            )
+        else:
+            effect = say(
+                "Effect: with the technique, against without it, on the same machine. Shaded: less than half a point."
+            )
+        one = say(
+            "Each interval is one machine's: of twenty machines without any difference, one on average shows one."
+        )
+        notes += [effect, one]
     if any(seen.row.low is None and seen.row.effect is not None for seen in shown):
-        notes.append("Without a bar: no verdict (too few pairs, or a smoke run, in which no figure means anything).")
-    if len(every) > len(shown):
-        notes.append(f"{len(every) - len(shown)} more results do not fit here: to_csv() and to_frame() have them all.")
+        notes.append(
+            say("Without a bar: no verdict (too few pairs, or a smoke run, in which no figure means anything).")
+        )
+    if more := len(every) - len(shown):
+        notes.append(
+            plural(
+                more,
+                "{n} more result does not fit here: to_csv() and to_frame() have them all.",
+                "{n} more results do not fit here: to_csv() and to_frame() have them all.",
+            )
+        )
     return notes
 
 

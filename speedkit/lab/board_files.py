@@ -42,6 +42,7 @@ from speedkit.compare import (
 from speedkit.lab import predict
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import write_atomically
+from speedkit.words import english, plural, retold, say
 
 FORMAT = 1
 OTHER = "other"  # where not just one switch changes and no claim says which one it is about
@@ -50,7 +51,7 @@ LONGEST_NAME = 40  # of a nickname, in characters
 LARGEST_FILE = 1_000_000  # bytes; a result takes about 4,000
 MOST_FILES = 5_000
 LEARNER = r"[0-9a-f]{16}"
-NO_FOLDER = (
+NO_FOLDER = english(
     "No folder is named for the class board: give folder=..., or set the environment variable SPEEDKIT_BOARD to a "
     "folder that everybody in the room can write."
 )
@@ -142,7 +143,7 @@ def in_order(results) -> list[Result]:
 
 
 class Shared:
-    """What :func:`share` wrote, and where; it shows itself as a sentence."""
+    """What :func:`share` wrote, and where; it shows itself as a sentence, in the language in which it was shared."""
 
     def __init__(self, path: Path, sentence: str):
         self.path, self.sentence = path, sentence
@@ -172,7 +173,7 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
     if not isinstance(name, str):
         raise ValueError(f"name={str(name)[:40]!r} should be text: a nickname, or nothing.")
     if not comparison.done:
-        raise ValueError("No pair of this comparison is done yet: there is nothing to share.")
+        raise ValueError(english("No pair of this comparison is done yet: there is nothing to share."))
     result = _result(comparison, plain(name)[:LONGEST_NAME].strip(), prediction)
     path = folder / f"{result.technique}-{secrets.token_hex(8)}.json"
     kept = {"format": FORMAT, "kind": "board", **asdict(result)}
@@ -183,12 +184,21 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
             path.chmod(0o644)  # whoever shows the board may be another user
     except OSError as error:
         raise ValueError(
-            f"The class board's folder {folder} cannot be written ({error.strerror or error}): it has to be there, and "
-            "everybody must be allowed to write in it."
+            english(
+                "The class board's folder {folder} cannot be written ({why}): it has to be there, and everybody must "
+                "be allowed to write in it.",
+                folder=folder,
+                why=error.strerror or error,
+            )
         ) from error
     predicted = sum(bool(row.predicted) for row in result.rows)
-    beside = f", with {predicted} prediction{'s' * (predicted != 1)} beside it" if predicted else ""
-    return Shared(path, f"On the board{f' as {result.nickname}' if result.nickname else ''}: {result.changes}{beside}.")
+    beside = ""
+    if predicted:
+        beside = plural(predicted, ", with {n} prediction beside it", ", with {n} predictions beside it")
+    what = f"{retold(result.changes)}{beside}"
+    if result.nickname:
+        return Shared(path, say("On the board as {name}: {what}.", name=result.nickname, what=what))
+    return Shared(path, say("On the board: {what}.", what=what))
 
 
 def _result(comparison, nickname, prediction):
@@ -196,7 +206,7 @@ def _result(comparison, nickname, prediction):
     guesses = prediction.guesses if prediction is not None and prediction.technique == technique else {}
     return Result(
         technique=technique,
-        changes=_short(_changes(comparison), 200) or "two equal recipes",
+        changes=_short(_changes(comparison), 200) or english("two equal recipes"),
         task=_short(_task(comparison.baseline), 300),
         nickname=nickname,
         learner=_learner(),
@@ -225,7 +235,7 @@ def _changes(comparison):
 def _task(recipe):
     chosen = Recipe().differences(recipe).items()
     words = [f"{name} {_value(name, value)}" for name, (_, value) in chosen if name not in ("seed", "device")]
-    return ", ".join(words) or "the default recipe"
+    return ", ".join(words) or english("the default recipe")
 
 
 def _value(name, value):
@@ -242,7 +252,7 @@ def _hardware(machine):
         return int(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
     return Hardware(
-        name=_short(machine.get("name") or "unknown machine", 80),
+        name=_short(machine.get("name") or english("unknown machine"), 80),
         kind=_short(str(machine.get("device") or "").partition(":")[0], 20),
         system=_short(machine.get("system") or "", 40),
         cores=whole("cores"),
@@ -312,7 +322,8 @@ def _of_process(number):
 class Folder:
     """A board's folder as it was seen last: ``results``, and ``problems``, a reason for each file that was skipped.
 
-    ``found`` and ``why``: whether the folder could be listed, and why not. What was read once is not read again.
+    ``found`` and ``why``: whether the folder could be listed, and why not. Reasons are English, for whoever shows them
+    to retell. What was read once is not read again.
     """
 
     def __init__(self, folder):
@@ -333,7 +344,9 @@ class Folder:
             with suppress(FileNotFoundError):  # it is gone already
                 seen[entry.name] = self._one(entry)
         self._seen, self.found = seen, True
-        self.why = f"only the first {MOST_FILES:,} files were read" if len(entries) > MOST_FILES else ""
+        self.why = ""
+        if len(entries) > MOST_FILES:
+            self.why = english("only the first {count} files were read", count=f"{MOST_FILES:,}")
         return before != (self.found, self.why, self._seen)
 
     @property
@@ -360,11 +373,11 @@ class Folder:
         except FileNotFoundError:
             raise
         except OSError as error:
-            return mark, f"it cannot be read: {error.strerror or type(error).__name__}"
+            return mark, english("it cannot be read: {why}", why=error.strerror or type(error).__name__)
         except ValueError as error:
             return mark, _short(str(error), 200)
         except Exception as error:  # whatever a file does to its reader, the board goes on
-            return mark, f"it cannot be read: {type(error).__name__}"
+            return mark, english("it cannot be read: {why}", why=type(error).__name__)
 
 
 def read(path: Path) -> Result:
@@ -377,31 +390,31 @@ def read(path: Path) -> Result:
     try:
         return _from_dict(json.loads(_text_of(path)), path.name)
     except UnicodeDecodeError as error:
-        raise ValueError("it is no text") from error
+        raise ValueError(english("it is no text")) from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON: {error}") from error
+        raise ValueError(english("it is not JSON: {error}", error=error)) from error
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError(english("it is nested too deeply")) from error
 
 
 def _text_of(path):
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise ValueError("it is not an ordinary file")
+        raise ValueError(english("it is not an ordinary file"))
     # Should it become something else in between: follow no link, and wait for no pipe.
     safely = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, safely), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is not an ordinary file")
+            raise ValueError(english("it is not an ordinary file"))
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
-        raise ValueError(f"it is larger than {LARGEST_FILE // 1_000_000} MB")
+        raise ValueError(english("it is larger than {size} MB", size=LARGEST_FILE // 1_000_000))
     return content.decode()
 
 
 def _from_dict(kept, name):
     _is(kept, dict, "the content")
     if kept.get("format") != FORMAT or kept.get("kind") != "board":
-        raise ValueError(f"it does not say format {FORMAT}, kind board")
+        raise ValueError(english("it does not say format {format}, kind board", format=FORMAT))
     del kept["format"], kept["kind"]
     kept = _checked(kept, Result, _RESULT)
     kept["machine"] = Hardware(**_checked(_is(kept["machine"], dict, "machine"), Hardware, _HARDWARE))
@@ -409,27 +422,29 @@ def _from_dict(kept, name):
     for row in rows:
         _check_effects(row)
     if len({row.metric for row in rows}) < len(rows):
-        raise ValueError("a metric is there twice")
+        raise ValueError(english("a metric is there twice"))
     return Result(**kept | {"rows": tuple(rows), "file": plain(name)})
 
 
 def _checked(kept, kind, rules):
     names = {f.name for f in fields(kind)} - {"file"}
     if odd := sorted(names ^ kept.keys()):
-        raise ValueError(f"{plain(odd[0])[:40]!r} is {'missing' if odd[0] in names else 'unknown'}")
+        name = repr(plain(odd[0])[:40])
+        raise ValueError(english("{name} is missing" if odd[0] in names else "{name} is unknown", name=name))
     return {name: rules[name](kept[name], name) for name in names}
 
 
 def _is(value, kind, what):
     if type(value) is not kind:
-        raise ValueError(f"{what} should be {kind.__name__}, not {type(value).__name__}")
+        kinds = {"kind": kind.__name__, "other": type(value).__name__}
+        raise ValueError(english("{what} should be {kind}, not {other}", what=what, **kinds))
     return value
 
 
 def _text(longest):
     def check(value, what):
         if len(_is(value, str, what)) > longest:
-            raise ValueError(f"{what} is longer than {longest} characters")
+            raise ValueError(english("{what} is longer than {longest} characters", what=what, longest=longest))
         return plain(value)
 
     return check
@@ -438,7 +453,8 @@ def _text(longest):
 def _one_of(*choices):
     def check(value, what):
         if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"{what} is {plain(str(value)[:40])!r}, not one of {' | '.join(filter(None, choices))}")
+            found = {"value": repr(plain(str(value)[:40])), "allowed": " | ".join(filter(None, choices))}
+            raise ValueError(english("{what} is {value}, not one of {allowed}", what=what, **found))
         return value
 
     return check
@@ -449,7 +465,7 @@ def _whole(most, optional=True):
         if value is None and optional:
             return None
         if not 0 <= _is(value, int, what) <= most:
-            raise ValueError(f"{what} is not a number from 0 to {most}")
+            raise ValueError(english("{what} is not a number from 0 to {most}", what=what, most=most))
         return value
 
     return check
@@ -459,7 +475,7 @@ def _real(value, what):
     if value is None:
         return None
     if type(value) not in (int, float) or not abs(value) < 1e300 or not math.isfinite(float(value)):
-        raise ValueError(f"{what} is no number")
+        raise ValueError(english("{what} is no number", what=what))
     return float(value)
 
 
@@ -469,7 +485,7 @@ def _flag(value, what):
 
 def _learner_number(value, what):
     if not re.fullmatch(LEARNER, _is(value, str, what)):
-        raise ValueError(f"{what} is not a number as share() draws it")
+        raise ValueError(english("{what} is not a number as share() draws it", what=what))
     return value
 
 
@@ -479,32 +495,33 @@ def _time(value, what):
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:
             return moment.astimezone(UTC).isoformat()
-    raise ValueError(f"{what} is no moment in time")
+    raise ValueError(english("{what} is no moment in time", what=what))
 
 
 def _version_texts(value, what):
     if len(_is(value, dict, what)) > 20:
-        raise ValueError(f"{what} are more than 20")
+        raise ValueError(english("{what} are more than 20", what=what))
     return {_text(40)(name, "a version's name"): _text(40)(text, "a version") for name, text in value.items()}
 
 
 def _some_rows(value, what):
     if not 0 < len(_is(value, list, what)) <= len(METRICS):
-        raise ValueError(f"there are not 1 to {len(METRICS)} {what}")
+        raise ValueError(english("there are not 1 to {most} {what}", most=len(METRICS), what=what))
     return value
 
 
 def _check_effects(row):
     """Whether effect and interval are in order, within what a chart can show."""
     if row.is_ratio is not METRICS[row.metric].is_ratio:
-        raise ValueError(f"{row.metric} should say is_ratio {METRICS[row.metric].is_ratio}")
+        is_ratio = METRICS[row.metric].is_ratio
+        raise ValueError(english("{metric} should say is_ratio {is_ratio}", metric=row.metric, is_ratio=is_ratio))
     if (row.low is None) is not (row.high is None) or (row.effect is None and row.low is not None):
-        raise ValueError(f"{row.metric} has half an interval")
+        raise ValueError(english("{metric} has half an interval", metric=row.metric))
     given = [value for value in (row.effect, row.low, row.high, row.predicted_size) if value is not None]
     if any(not value > 0 if row.is_ratio else abs(value) > 100 for value in given):
-        raise ValueError(f"{row.metric} has an effect that there cannot be")
+        raise ValueError(english("{metric} has an effect that there cannot be", metric=row.metric))
     if row.low is not None and not row.low <= row.effect <= row.high:
-        raise ValueError(f"{row.metric} has an interval without its effect")
+        raise ValueError(english("{metric} has an interval without its effect", metric=row.metric))
 
 
 _RESULT = {

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from speedkit.run import Run, number, percent, seconds, size
+from speedkit.words import grouped, language, retold, say, whole
 
 RAW_POINTS = 160  # up to so many steps of the current run, every step is a point
 BANDED_POINTS = 80  # above, at most so many points with a band from the lowest to the highest
@@ -231,12 +232,15 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
     ]
     names = labels([*earlier, run])
     nothing = np.empty(0)
-    legend = [(f"this run: {names[-1]}", Mark("", nothing, nothing))]
+    legend = [(say("this run: {name}", name=names[-1]), Mark("", nothing, nothing))]
     legend += [(name, Mark("", nothing, nothing, **style)) for name, style in zip(names, styles, strict=False)]
-    span = f"the last {RECENT} steps" if run.status in ("new", "running") else "the whole run"
-    caption = f"Times and rates in the titles: means of {span}."
+    if run.status in ("new", "running"):
+        caption = say("Times and rates in the titles: means of the last {steps} steps.", steps=RECENT)
+    else:
+        caption = say("Times and rates in the titles: means of the whole run.")
     if now.each > 1:
-        caption = f"Line: mean of {now.each} steps; band: lowest to highest of them. {caption}"
+        band = say("Line: mean of {steps} steps; band: lowest to highest of them.", steps=whole(now.each))
+        caption = f"{band} {caption}"
     return Chart(
         now.count,
         _words(run, now, before, names),
@@ -266,9 +270,9 @@ def _time_panel(now, before, styles):
         ),
     ]
     title = [
-        ("time of a step:", None),
-        (f"waiting for data {seconds(now.figures['wait_s'])}", WAITING),
-        (f"computing {seconds(now.figures['compute_s'])}", COMPUTING),
+        (say("time of a step:"), None),
+        (say("waiting for data {time}", time=seconds(now.figures["wait_s"])), WAITING),
+        (say("computing {time}", time=seconds(now.figures["compute_s"])), COMPUTING),
     ]
     return _panel(title, marks, "ms", 2, now, lambda value: seconds(value / 1000), ("wait_s", "compute_s"))
 
@@ -280,13 +284,19 @@ def _memory_panel(run, now, before, styles):
     first, *rest = (line.times(1 / factor) for line in lines)
     marks = [*_current("memory", first, now.each)]
     marks += [_mean("memory", line, style) for line, style in zip(rest, styles, strict=True)]
-    title = [(f"{_memory_name(run)}: {size(now.figures['memory'])}", None)]
+    title = [(_memory_words(run, now), None)]
     return _panel(title, marks, unit, 4, now, lambda value: size(value * factor), ("memory",))
 
 
-def _memory_name(run):
-    on_device = str(run.machine.get("device", "")).startswith("cuda")
-    return "memory on the device" if on_device else "memory of the processes (resident)"
+def _memory_words(run, now):
+    amount = size(now.figures["memory"])
+    if str(run.machine.get("device", "")).startswith("cuda"):
+        return say("memory on the device: {amount}", amount=amount)
+    return say("memory of the processes (resident): {amount}", amount=amount)
+
+
+def _rate_words(now):
+    return say("images per second: {rate}", rate=number(now.figures["images_per_s"]))
 
 
 def _rate_panel(now, before, styles):
@@ -294,7 +304,7 @@ def _rate_panel(now, before, styles):
     marks += [
         _mean("images_per_s", trace.lines["images_per_s"], style) for trace, style in zip(before, styles, strict=True)
     ]
-    title = [(f"images per second: {number(now.figures['images_per_s'])}", None)]
+    title = [(_rate_words(now), None)]
     return _panel(title, marks, "/s", 2, now, lambda value: f"{number(value)}/s", ("images_per_s",))
 
 
@@ -305,10 +315,10 @@ def _learning_panel(now, before, styles):
         if not np.isnan(trace.accuracy).all():
             look = style | {"width": 1, "dots": True, "right": True}
             marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
-    ended = percent(now.figures["validation_accuracy"]) if len(now.accuracy) else "not yet"
+    ended = percent(now.figures["validation_accuracy"]) if len(now.accuracy) else say("not yet")
     title = [
-        (f"training loss (left) {_plain(now.figures['loss'])}", None),
-        (f"● validation accuracy (right) {ended}", None),
+        (say("training loss (left) {loss}", loss=_plain(now.figures["loss"])), None),
+        (say("● validation accuracy (right) {accuracy}", accuracy=ended), None),
     ]
     return _panel(title, marks, "", 5, now, _plain, ("loss",))
 
@@ -329,7 +339,7 @@ def _joined(line):
     return Line(*(values[known] for values in line))
 
 
-def _panel(title, marks, unit, outlier, now, say: Callable[[float], str], columns):
+def _panel(title, marks, unit, outlier, now, shown: Callable[[float], str], columns):
     left = [mark for mark in marks if not mark.right]
     low, high, highest = _limits(left, outlier)
     axis = scale(low, high, unit)
@@ -337,14 +347,18 @@ def _panel(title, marks, unit, outlier, now, say: Callable[[float], str], column
     if highest > axis.high:
         clipped = np.unique(np.concatenate([mark.x[mark.y > axis.high] for mark in left]))
         at_start = any(len(mark.y) and mark.y[0] == highest for mark in left)
-        words = f"{'first step' if at_start else 'up to'} {say(highest)}"
+        words = (
+            say("first step {value}", value=shown(highest)) if at_start else say("up to {value}", value=shown(highest))
+        )
     missing = [name for name in columns if np.isnan(now.lines[name].mean).all()]
     if now.count == 0:
-        nothing = "no step yet"
+        nothing = say("no step yet")
+    elif missing == ["wait_s"]:
+        nothing = say("waiting: n/a on this machine")
+    elif missing == ["compute_s"]:
+        nothing = say("computing: n/a on this machine")
     elif missing:
-        nothing = "n/a on this machine"
-        if len(missing) < len(columns):
-            nothing = f"{'waiting' if missing == ['wait_s'] else 'computing'}: {nothing}"
+        nothing = say("n/a on this machine")
     else:
         nothing = ""
     return Panel(title, marks, axis, _right_scale(marks), clipped, words, nothing)
@@ -382,7 +396,7 @@ def _right_scale(marks):
     if high - low < 5:
         low, high = (low + high) / 2 - 2.5, (low + high) / 2 + 2.5
         low, high = (95.0, 100.0) if low + 5 > 100 >= high - 2.5 else (max(low, 0.0), high)
-    return scale(low, high, "%")
+    return scale(low, high, say("{number}%", number=""))
 
 
 def scale(low: float, high: float, unit: str = "") -> Scale:
@@ -408,7 +422,7 @@ def _tick(value, step):
         return "0"
     if abs(value) >= 1e7 or step < 1e-4:
         return f"{value:g}"
-    return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+    return grouped(f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}")
 
 
 def _steps_scale(run, now, before):
@@ -423,7 +437,7 @@ def _steps_scale(run, now, before):
 
 
 def _plain(value):
-    return f"{value:.3g}" if math.isfinite(value) else "n/a"
+    return f"{value:.3g}" if math.isfinite(value) else say("n/a")
 
 
 # Words
@@ -437,20 +451,36 @@ def text(run: Run, earlier: Sequence[Run] = ()) -> str:
 
 def _words(run, now, before, names):
     figures = now.figures
-    steps = f"step {now.count:,}" + (f" of {run.total_steps:,}" if run.total_steps else "")
+    if run.total_steps:
+        steps = say("step {done} of {total}", done=whole(now.count), total=whole(run.total_steps))
+    else:
+        steps = say("step {done}", done=whole(now.count))
     lines = [
-        f"{names[-1]} ({run.status}): {steps}",
-        f"time of a step: {seconds(figures['wait_s'])} waiting for data + {seconds(figures['compute_s'])} computing",
-        f"{_memory_name(run)}: {size(figures['memory'])}",
-        f"images per second: {number(figures['images_per_s'])}",
-        f"training loss {_plain(figures['loss'])}, validation accuracy {percent(figures['validation_accuracy'])}",
+        say("{name} ({status}): {steps}", name=names[-1], status=retold(run.status), steps=steps),
+        say(
+            "time of a step: {waiting} waiting for data + {computing} computing",
+            waiting=seconds(figures["wait_s"]),
+            computing=seconds(figures["compute_s"]),
+        ),
+        _memory_words(run, now),
+        _rate_words(now),
+        say(
+            "training loss {loss}, validation accuracy {accuracy}",
+            loss=_plain(figures["loss"]),
+            accuracy=percent(figures["validation_accuracy"]),
+        ),
     ]
     for trace, name in zip(before, names, strict=False):
         figures = trace.figures
         lines.append(
-            f"earlier, {name}: {seconds(figures['step_s'])} a step, {size(figures['memory'])}, "
-            f"{number(figures['images_per_s'])} images/s, "
-            f"validation accuracy {percent(figures['validation_accuracy'])}"
+            say(
+                "earlier, {name}: {time} a step, {memory}, {rate} images/s, validation accuracy {accuracy}",
+                name=name,
+                time=seconds(figures["step_s"]),
+                memory=size(figures["memory"]),
+                rate=number(figures["images_per_s"]),
+                accuracy=percent(figures["validation_accuracy"]),
+            )
         )
     return "\n".join(lines)
 
@@ -474,7 +504,8 @@ def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900) -> str:
     height = top + 2 * (ABOVE + HEIGHT + BELOW) + 36
     parts.append(_svg_text(LEFT, height - 12, chart.caption))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="sk-chart" role="img" data-n="{chart.count}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language()}" class="sk-chart" role="img" '
+        f'data-n="{chart.count}" '
         f'aria-label="{html.escape(chart.words)}" viewBox="0 0 {whole} {height}" width="100%" '
         f'fill="currentColor" font-size="{SMALL}" stroke-linejoin="round" stroke-linecap="round">{"".join(parts)}</svg>'
     )
@@ -511,7 +542,7 @@ def _svg_panel(panel, steps, width):
     for tick, words in steps.ticks.items():
         x = round(steps.share(tick) * width)
         parts.append(_svg_text(x, HEIGHT + 28, words, "end" if x > width - 40 else "middle"))
-    parts.append(_svg_text(width, HEIGHT + 54, "steps", "end"))
+    parts.append(_svg_text(width, HEIGHT + 54, say("steps"), "end"))
     for mark in panel.marks:
         parts.append(_svg_mark(mark, panel.right if mark.right else panel.left, place))
     if len(panel.clipped):
@@ -612,7 +643,7 @@ def _draw(axes, panel, steps):
     _draw_scale(axes.xaxis, axes.set_xlim, steps)
     _draw_scale(axes.yaxis, axes.set_ylim, panel.left)
     axes.grid(axis="y", color=FIGURE_INK, alpha=0.15, linewidth=0.8)
-    axes.text(1, -0.12, "steps", transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
+    axes.text(1, -0.12, say("steps"), transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
     every = [axes]
     if panel.right:
         every.append(axes.twinx())

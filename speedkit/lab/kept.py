@@ -12,6 +12,7 @@ from typing import NamedTuple
 from speedkit.compare import Comparison
 from speedkit.lab import predict
 from speedkit.recipe import SWITCHES
+from speedkit.words import english, say
 
 
 class Kept(NamedTuple):
@@ -41,7 +42,9 @@ def keep(comparison: Comparison) -> Comparison:
         try:
             comparison.save(path(comparison.claims[0].technique))
         except OSError as error:
-            comparison.notes.append(f"This comparison could not be kept for the last lesson: {error}")
+            comparison.notes.append(
+                english("This comparison could not be kept for the last lesson: {error}", error=error)
+            )
     return comparison
 
 
@@ -54,5 +57,7 @@ def kept() -> Kept:
         try:
             found[technique] = Comparison.load(path(technique))
         except (ValueError, OSError) as error:
-            notes.append(f"{technique}: what its lesson kept cannot be read. {error}")
+            notes.append(
+                say("{technique}: what its lesson kept cannot be read. {error}", technique=technique, error=error)
+            )
     return Kept(found, notes)

@@ -9,6 +9,7 @@ import torch
 from speedkit import hardware, turns
 from speedkit.meter import Gpu
 from speedkit.recipe import Recipe
+from speedkit.words import english, plural
 
 LOOK = 2.0  # seconds between two looks, at least: one lists a folder and reads the load
 
@@ -37,17 +38,20 @@ class Neighbours:
         return [sentence for sentence in sentences if sentence]
 
     def note(self) -> str:
-        """What the run is to keep of it, in a sentence; "" where no other run was seen."""
+        """What the run is to keep of it, in an English sentence; "" where no other run was seen."""
         if not self.runs:
             return ""
-        were = "s were" if self.runs != 1 else " was"
-        return (
-            f"Up to {self.runs} other speedkit run{were} active on this machine: run again when it is quiet before you "
-            "trust these times."
+        return english(
+            "Up to {n} other speedkit run was active on this machine: run again when it is quiet before you trust "
+            "these times."
+            if self.runs == 1
+            else "Up to {n} other speedkit runs were active on this machine: run again when it is quiet before you "
+            "trust these times.",
+            n=self.runs,
         )
 
     def _on_the_gpu(self):
         count = self.gpu.others() if self.gpu is not None else None
         if not count:
             return ""
-        return f"{count} other process{'es compute' if count != 1 else ' computes'} on this GPU."
+        return plural(count, "{n} other process computes on this GPU.", "{n} other processes compute on this GPU.")

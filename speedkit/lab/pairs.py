@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from speedkit.compare import METRICS, Comparison, Row
+from speedkit.words import retold, say
 
 # Ticks of the logarithmic axis, coarse to fine: the first of these with four of them in view is taken.
 TICKS = (
@@ -31,7 +32,7 @@ def figure(comparison: Comparison) -> Figure:
     result = Figure(figsize=(8, 1.2 + 0.42 * len(rows) + 0.6 * len(parts)), layout="constrained")
     result.suptitle(_plain(f"{comparison.baseline.label} → {comparison.variant.label}"), parse_math=False)
     if not parts:
-        result.text(0.5, 0.4, "no pair is done yet", ha="center")
+        result.text(0.5, 0.4, say("no pair is done yet"), ha="center")
         return result
     axes = result.subplots(len(parts), squeeze=False, height_ratios=[len(part) + 1 for part in parts])[:, 0]
     for ax, part in zip(axes, parts, strict=True):
@@ -52,7 +53,7 @@ def _draw(ax, comparison, rows):
         ax.plot(effects, height + spread, "o", color="tab:blue", markersize=4)
         ends += [end for end in (*effects, low, high) if math.isfinite(end)]
     ax.axvline(0, color="0.3", linewidth=1)
-    ax.set_yticks(range(len(rows)), [row.title for row in reversed(rows)], fontsize=8)
+    ax.set_yticks(range(len(rows)), [retold(row.title) for row in reversed(rows)], fontsize=8)
     ax.set_ylim(-0.6, len(rows) - 0.4)
     margin = 0.05 * (max(ends) - min(ends)) or 0.05
     left, right = min(ends) - margin, max(ends) + margin
@@ -60,10 +61,10 @@ def _draw(ax, comparison, rows):
     if is_ratio:  # logarithms on a linear axis: matplotlib's own logarithmic labels need its formula parser
         ticks = ratio_ticks(left, right)
         ax.set_xticks([math.log(tick) for tick in ticks], [f"× {tick:.4g}" for tick in ticks], fontsize=8)
-        ax.set_xlabel("variant / baseline", fontsize=8)
+        ax.set_xlabel(say("variant / baseline"), fontsize=8)
     else:
         ax.tick_params(axis="x", labelsize=8)
-        ax.set_xlabel("variant - baseline, in points", fontsize=8)
+        ax.set_xlabel(say("variant - baseline, in points"), fontsize=8)
     ax.grid(axis="x", alpha=0.3)
 
 

@@ -15,15 +15,16 @@ from speedkit.lab import chart
 from speedkit.lab.neighbours import Neighbours
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt
 from speedkit.recipe import SWITCHES, Recipe, parse
-from speedkit.run import Progress, Run, seconds
+from speedkit.run import Progress, Run, percent, seconds
 from speedkit.train import load_all_of_torch
+from speedkit.words import plural, retold, say, whole
 
 FRAME = 0.2  # seconds between two frames of the live chart, at least
 SHARE = 0.003  # of a core's time that making frames may take while steps are timed: drawn in a browser on the same
 # cores, a frame holds up training for some eight times as long as it was made, and all of it shall stay below 3 %
 KEPT = 4  # earlier runs that stay on the axes
 
-TITLES = {
+TITLES = {  # retold where they are shown; a field without a title shows its name
     "precision": "Precision",
     "early_stopping": "Early stopping",
     "augment": "Augmentation",
@@ -50,10 +51,10 @@ STYLE = """<style>
 .sk-switches {display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 8px 16px}
 @container (max-width: 820px) {.sk-switches {grid-template-columns: repeat(3, minmax(0, 1fr))}}
 @container (max-width: 400px) {.sk-switches {grid-template-columns: repeat(2, minmax(0, 1fr))}}
-.sk-switch.widget-inline-hbox {flex-direction: column; align-items: stretch; height: auto; margin: 0;
-  position: relative; overflow: visible}
+.sk-switch.widget-inline-hbox {flex-direction: column; align-items: stretch; justify-content: flex-end; height: auto;
+  margin: 0; position: relative; overflow: visible}
 .sk-switch.widget-inline-hbox .widget-label {font-weight: 600; height: auto; line-height: 1.5; text-align: left;
-  margin: 0}
+  margin: 0; white-space: normal}
 .sk-switch.widget-inline-hbox > :not(.widget-label) {flex: none; width: 100%; height: 28px; margin: 0;
   border-radius: 3px}
 .sk-switch select, .sk-switch input, .sk-switch option {color: var(--jp-ui-font-color1, #222);
@@ -88,7 +89,8 @@ class Panel:
     front: the name of the switch that a lesson is about; it is marked.
     settings: fields of :class:`Recipe` beside the six that the learner can set too.
 
-    ``runs`` holds every run that has ended here, ``run(...)`` starts one from code and waits for it.
+    ``runs`` holds every run that has ended here, ``run(...)`` starts one from code and waits for it. Switches and
+    buttons keep the language in which they were made: after ``speedkit.language(...)``, run the panel's cell again.
 
     Raises:
         ValueError: ``front`` or ``settings`` names a field that there is not.
@@ -103,12 +105,12 @@ class Panel:
         self._runner: Runner | None = None
         self._ended, self._frames = threading.Event(), threading.Lock()
         self._progress: Progress | None = None
-        self._keepsake = {"text/plain": "No run has ended in this panel yet."}
+        self._keepsake = {"text/plain": say("No run has ended in this panel yet.")}
         self._handles = []
         self._build(front, settings)
-        self._show_status(f"Ready: {hardware.machine(self.recipe.device).sentence()}.")
+        self._show_status(say("Ready: {machine}.", machine=hardware.machine(self.recipe.device).sentence()))
         self._neighbours = Neighbours(self.recipe)
-        self._show_neighbours(f"{time.strftime('%H:%M')}: ")
+        self._show_neighbours(time.strftime("%H:%M"))
         self._draw()
 
     # Building
@@ -130,9 +132,9 @@ class Panel:
             if name == front:
                 control.add_class("sk-front")
             control.observe(lambda _: self._hear_in_order(), "value")
-        self.run_button = widgets.Button(description="Run", button_style="primary")
-        self.stop_button = widgets.Button(description="Stop", disabled=True)
-        self.clear_button = widgets.Button(description="Forget earlier runs")
+        self.run_button = widgets.Button(description=say("Run"), button_style="primary")
+        self.stop_button = widgets.Button(description=say("Stop"), disabled=True)
+        self.clear_button = widgets.Button(description=say("Forget earlier runs"))
         for name, button in {"run": self.run_button, "stop": self.stop_button, "clear": self.clear_button}.items():
             button.add_class(f"sk-{name}")
         self.run_button.on_click(lambda _: self._clicked_run())
@@ -164,7 +166,7 @@ class Panel:
         stop_what_this_cell_showed(self)
         mimebundle = self.box._repr_mimebundle_()
         bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
-        bundle["text/plain"] = "speedkit panel (live widgets: run this cell to use them)"
+        bundle["text/plain"] = say("speedkit panel (live widgets: run this cell to use them)")
         display(bundle, metadata=metadata, raw=True)
         self._handles.append(display(self._keepsake, raw=True, display_id=True))
         stop_on_interrupt()
@@ -182,7 +184,11 @@ class Panel:
         values = {}
         for name, control in self.controls.items():
             value = control.value
-            values[name] = parse(self._fields[name], value.strip()) if isinstance(control, widgets.Text) else value
+            if isinstance(control, widgets.Text):
+                field, text = self._fields[name], value.strip()
+                none = field.metadata.get("optional") and text == control.nothing
+                value = None if none else parse(field, text)
+            values[name] = value
         values["early_stopping"] = values["early_stopping"] or None  # a list cannot hold None
         return self.recipe.but(**values)
 
@@ -220,7 +226,7 @@ class Panel:
     def stop(self):
         """What the Stop button does: ends the run after the step that it is in."""
         if self._runner is not None and self._shown is not None and self._shown.status in ("new", "running"):
-            self._show_status("Stopping …")
+            self._show_status(say("Stopping …"))
             self._runner.stop()
 
     def forget(self):
@@ -239,7 +245,7 @@ class Panel:
         self.bar.value, self.bar.bar_style = 0.0, "info"
         self.run_button.disabled, self.stop_button.disabled = True, False
         self._hear_in_order()
-        self._show_status("Preparing …")
+        self._show_status(say("Preparing …"))
         self._show_neighbours()
         self._ended = threading.Event()
         threading.Thread(target=self._tick, args=(runner.run, self._ended), name="speedkit chart", daemon=True).start()
@@ -277,8 +283,18 @@ class Panel:
             self._hear_in_order()
             self.bar.value = 1.0 if run.status == "finished" else self.bar.value
             self.bar.bar_style = {"finished": "success", "stopped": "warning"}.get(run.status, "danger")
-            took = f"after {run.count:,} steps, {seconds(run.seconds)}" if run.count else "before the first step"
-            self._show_status(f"{run.status.capitalize()} {took}.")
+            status = retold(run.status).capitalize()
+            if run.count:
+                status = plural(
+                    run.count,
+                    "{status} after {n} step, {time}.",
+                    "{status} after {n} steps, {time}.",
+                    status=status,
+                    time=seconds(run.seconds),
+                )
+            else:
+                status = say("{status} before the first step.", status=status)
+            self._show_status(status)
             self._show_problem(runner.problem)
             self.beside.value = ""
             if kept := self._neighbours.note():
@@ -312,27 +328,34 @@ class Panel:
         run = self._shown or Run(self.recipe)
         self.picture.value = chart.svg(run, self._earlier())
         if run.count:
-            notes = "".join(f"<div class='sk-note'>{html.escape(note)}</div>" for note in run.notes)
+            notes = "".join(f"<div class='sk-note'>{html.escape(retold(note))}</div>" for note in run.notes)
             self.where.value = f"<div class='sk-line'><b>{html.escape(run.where_time_goes())}</b></div>{notes}"
 
     def _show_progress(self, run):
         progress = self._progress
         if progress is not None:
-            self._show_status(f"{progress.done:,} of {progress.total:,} {progress.what} …")
+            done, total = whole(progress.done), whole(progress.total)
+            self._show_status(say("{done} of {total} {what} …", done=done, total=total, what=retold(progress.what)))
             if not run.count:
                 self.bar.value = progress.done / max(1, progress.total)
         elif run.count and run.total_steps:
             share = run.count / run.total_steps
             left = run.seconds / run.count * (run.total_steps - run.count)
             accuracy = run.last("validation_accuracy")
-            reached = f", validation accuracy {accuracy:.1%}" if accuracy == accuracy else ""
+            reached = ""
+            if accuracy == accuracy:
+                reached = say(", validation accuracy {accuracy}", accuracy=percent(accuracy))
             self.bar.value = share
-            self._show_status(f"Step {run.count:,} of {run.total_steps:,}, {seconds(left)} left{reached}")
+            done, total = whole(run.count), whole(run.total_steps)
+            words = say("Step {done} of {total}, {time} left", done=done, total=total, time=seconds(left))
+            self._show_status(words + reached)
 
     def _show_neighbours(self, when=""):
         """What else goes on on this machine, where something does; ``when`` it was looked at, before a run."""
         sentences = self._neighbours.look()
-        shown = "".join(f"<div class='sk-note'>{html.escape(when + sentence)}</div>" for sentence in sentences)
+        if when:
+            sentences = [say("{when}: {sentence}", when=when, sentence=sentence) for sentence in sentences]
+        shown = "".join(f"<div class='sk-note'>{html.escape(sentence)}</div>" for sentence in sentences)
         if shown != self.beside.value:
             self.beside.value = shown
 
@@ -340,7 +363,7 @@ class Panel:
         self.status.value = f"<div role='status' class='sk-line'>{html.escape(text)}</div>"
 
     def _show_problem(self, text):
-        self.problem.value = f"<div role='alert' class='sk-error'>{html.escape(text)}</div>" if text else ""
+        self.problem.value = f"<div role='alert' class='sk-error'>{html.escape(retold(text))}</div>" if text else ""
 
 
 def stop_what_this_cell_showed(panel):
@@ -369,9 +392,9 @@ def _control(f, recipe, cores):
         options = rule["choices"]
     elif rule["kind"] == "flag":
         options = [False, True]
-    title = TITLES.get(f.name, f.name.replace("_", " ").capitalize())
+    title = retold(TITLES.get(f.name, f.name.replace("_", " ").capitalize()))
     layout, style = {"width": "auto"}, {"description_width": "initial"}
-    common = {"description": title, "layout": layout, "style": style, "tooltip": rule["help"]}
+    common = {"description": title, "layout": layout, "style": style, "tooltip": retold(rule["help"])}
     if options is None:
         # Sent when it is left: letters on their way, one by one, would be overtaken by a click on Run.
         control = widgets.Text(continuous_update=False, **common)
@@ -385,6 +408,7 @@ def _control(f, recipe, cores):
 def _set(control, value):
     """Makes a control say ``value``; a value that is not in its list is added to it."""
     if isinstance(control, widgets.Text):
+        control.nothing = _label(control.field, None)
         control.value = _label(control.field, value)
         return
     value = 0 if value is None else value
@@ -397,7 +421,9 @@ def _set(control, value):
 def _label(name, value):
     """A value of a field as a control shows it."""
     if name == "early_stopping":
-        return f"patience {value}" if value else "off"
+        return say("patience {epochs}", epochs=value) if value else say("off")
     if value is None:
-        return "all" if name in ("subset", "cache_images") else "none"
-    return {False: "off", True: "on"}[value] if isinstance(value, bool) else str(value)
+        return say("all") if name in ("subset", "cache_images") else say("none")
+    if isinstance(value, bool):
+        return say("on") if value else say("off")
+    return retold(str(value)) if name in SWITCHES else str(value)

@@ -48,11 +48,12 @@ from speedkit.compare import (
 from speedkit.lab.tables import Table
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import reading, write_atomically
+from speedkit.words import english, retold, say
 
 FORMAT = 1
-SAME = "same"
+SAME = english("same")
 DIRECTIONS = (LOWER, SAME, HIGHER)
-NONE_MADE = "no prediction was made"
+NONE_MADE = english("no prediction was made")
 CASE = r"[A-Za-z0-9][A-Za-z0-9 -]{0,39}"
 LARGEST_FILE = 10_000  # characters; a guess takes about 200
 LARGEST_FACTOR, LARGEST_POINTS = 1e6, 100.0
@@ -109,7 +110,8 @@ class Guess:
         return folder() / "predictions" / f"{name}.json"
 
     def __str__(self):
-        return self.direction if self.size is None else f"{self.direction}, {_in_words(self.metric, self.size)}"
+        direction = retold(self.direction)
+        return direction if self.size is None else f"{direction}, {_in_words(self.metric, self.size)}"
 
     def save(self):
         """Writes the file: whole or, where that fails, not at all. What else is there by its name is moved aside.
@@ -193,7 +195,9 @@ def _how(metric):
 
 
 def _in_words(metric, size):
-    return SAME if size is None else f"× {size:.3g}" if METRICS[metric].is_ratio else f"{size:+.3g} points"
+    if size is None:
+        return retold(SAME)
+    return f"× {size:.3g}" if METRICS[metric].is_ratio else say("{difference} points", difference=f"{size:+.3g}")
 
 
 def _moment(text):
@@ -246,9 +250,17 @@ class Prediction:
             try:
                 guess.save()
             except OSError as error:
-                self._note(f"{_title(metric)}: kept until this kernel ends only, as it could not be stored: {error}")
+                self._note(
+                    say(
+                        "{title}: kept until this kernel ends only, as it could not be stored: {error}",
+                        title=_title(metric),
+                        error=error,
+                    )
+                )
         elif (kept.direction, kept.size) != (direction, size):
-            self._note(f"{_title(metric)}: you had committed to “{kept}” before, and that stays.")
+            self._note(
+                say("{title}: you had committed to “{kept}” before, and that stays.", title=_title(metric), kept=kept)
+            )
         if len(self.guesses) == len(self.metrics):
             for handle in self._handles:
                 handle.update(self._bundle(), raw=True)
@@ -264,7 +276,13 @@ class Prediction:
                 raise ValueError(f"{path} holds a prediction about something else.")
             self.guesses[metric] = guess
         except (ValueError, OSError) as error:
-            self._note(f"{_title(metric)}: no earlier prediction could be read, and its file is kept. {error}")
+            self._note(
+                say(
+                    "{title}: no earlier prediction could be read, and its file is kept. {error}",
+                    title=_title(metric),
+                    error=error,
+                )
+            )
 
     def _note(self, sentence):
         if sentence not in self.notes:
@@ -282,8 +300,11 @@ class Prediction:
         said = []
         for metric in self.metrics:
             guess = self.guesses.get(metric)
-            when = f" (committed {_moment(guess.committed):%Y-%m-%d %H:%M} UTC)" if guess else ""
-            said.append(f"{_title(metric)}: {guess or NONE_MADE}{when}")
+            if guess is None:
+                said.append(say("{what}: {text}", what=_title(metric), text=retold(NONE_MADE)))
+                continue
+            when = f"{_moment(guess.committed):%Y-%m-%d %H:%M}"
+            said.append(say("{title}: {guess} (committed {when} UTC)", title=_title(metric), guess=guess, when=when))
         return [*said, *self.notes]
 
     def __repr__(self):
@@ -313,23 +334,24 @@ class Form:
 
     def __init__(self, prediction: Prediction, metric: str):
         self.prediction, self.metric = prediction, metric
-        self.direction = widgets.ToggleButtons(options=DIRECTIONS, value=None, style={"button_width": "80px"})
+        options = [(retold(direction), direction) for direction in DIRECTIONS]
+        self.direction = widgets.ToggleButtons(options=options, value=None, style={"button_width": "80px"})
         common = {"style": {"description_width": "initial"}, "layout": {"width": "340px"}, "disabled": True}
         common["continuous_update"] = False  # values on their way would be overtaken by a click on Commit
         if METRICS[metric].is_ratio:
             # From 1.07 to 1,024 times; ten steps double it.
             self.size = widgets.FloatLogSlider(
-                value=2.0, base=2, min=0.1, max=10, step=0.1, description="by a factor of", **common
+                value=2.0, base=2, min=0.1, max=10, step=0.1, description=say("by a factor of"), **common
             )
         else:
             self.size = widgets.FloatSlider(
-                value=1.0, min=0.1, max=50.0, step=0.1, description="by so many points", **common
+                value=1.0, min=0.1, max=50.0, step=0.1, description=say("by so many points"), **common
             )
-        self.button = widgets.Button(description="Commit", button_style="primary", disabled=True)
+        self.button = widgets.Button(description=say("Commit"), button_style="primary", disabled=True)
         self.line = widgets.HTML()
         self.box = widgets.VBox(
             [
-                widgets.HTML(f"<b>{html.escape(_title(metric))}</b>, with the technique on:"),
+                widgets.HTML(say("<b>{title}</b>, with the technique on:", title=html.escape(_title(metric)))),
                 widgets.HBox([self.direction, self.size, self.button], layout={"flex_flow": "row wrap"}),
                 self.line,
             ]
@@ -355,14 +377,13 @@ class Form:
         self.size.disabled = guess is not None or chosen in (None, SAME)
         self.button.disabled = guess is not None or chosen is None
         if guess is not None:
-            text = f"Committed: {guess}."
+            text = say("Committed: {guess}.", guess=guess)
         elif chosen is None:
-            text = "Choose a direction, then a size, then commit: it cannot be changed afterwards."
+            text = say("Choose a direction, then a size, then commit: it cannot be changed afterwards.")
         else:
             direction, size = _read(self.metric, self._value())
-            text = (
-                f"You are about to say: {replace(self.prediction._blank[self.metric], direction=direction, size=size)}."
-            )
+            guess = replace(self.prediction._blank[self.metric], direction=direction, size=size)
+            text = say("You are about to say: {guess}.", guess=guess)
         self.line.value = html.escape(" ".join([text, *self.prediction.notes]))
 
     def _commit(self, _=None):
@@ -397,7 +418,7 @@ def predict(technique: str, *, case: str = "", **expected) -> Prediction:
 
 
 def _title(metric):
-    return METRICS[metric].title
+    return retold(METRICS[metric].title)
 
 
 # Scoring
@@ -414,27 +435,36 @@ class Score(NamedTuple):
 def score(guess: Guess | None, comparison: Comparison) -> Score:
     """How far a guess agrees with what was measured; by the rules at the top of this module."""
     if guess is None:
-        return Score(0, 0, f"{NONE_MADE.capitalize()}.")
+        return Score(0, 0, say("No prediction was made."))
     row = comparison.row(guess.metric)
     if why := _unscored(guess, comparison, row):
-        return Score(0, 0, f"No score: {why}.")
+        return Score(0, 0, say("No score: {why}.", why=why))
     effect, right = row.texts()[2], _direction_is_right(guess, row)
     if right is None:
-        return Score(0, 0, "No score: the runs scatter too much to tell.")
+        return Score(0, 0, say("No score: the runs scatter too much to tell."))
     of = 1 if guess.size is None else 2
     if not right:
         return Score(0, of, _gently(guess, row, effect))
     if guess.size is None:
-        advice = "" if guess.direction == SAME else " Next time, commit to a size, too."
-        return Score(1, of, f"The direction agrees.{advice}")
+        if guess.direction == SAME:
+            return Score(1, of, say("The direction agrees."))
+        return Score(1, of, say("The direction agrees. Next time, commit to a size, too."))
     if row.low <= guess.size <= row.high:
-        return Score(2, of, "The direction agrees, and the size lies inside the interval.")
+        return Score(2, of, say("The direction agrees, and the size lies inside the interval."))
     if _close(guess, row.effect):
-        return Score(2, of, "The direction agrees, and the size is right within a factor of two.")
+        return Score(2, of, say("The direction agrees, and the size is right within a factor of two."))
     logs = METRICS[guess.metric].is_ratio
     said, found = (abs(math.log(value)) if logs else abs(value) for value in (guess.size, row.effect))
-    than = "larger" if found > said else "smaller"
-    return Score(1, of, f"The direction agrees. The effect was {than} than you said: {effect}. What makes it so here?")
+    if found > said:
+        agrees = say(
+            "The direction agrees. The effect was larger than you said: {effect}. What makes it so here?", effect=effect
+        )
+    else:
+        agrees = say(
+            "The direction agrees. The effect was smaller than you said: {effect}. What makes it so here?",
+            effect=effect,
+        )
+    return Score(1, of, agrees)
 
 
 def beside(prediction: Prediction, comparison: Comparison) -> Table:
@@ -444,23 +474,31 @@ def beside(prediction: Prediction, comparison: Comparison) -> Table:
         guess, row = prediction.guesses.get(metric), comparison.row(metric)
         result = score(guess, comparison)
         points, of = points + result.points, of + result.of
-        got = f"{result.points} of {result.of}" if result.of else "no score"
-        verdict = f"{row.verdict}: {row.why}" if row.why else row.verdict
-        said = str(guess) if guess else NONE_MADE
-        rows.append([row.title, said, *row.texts()[2:], verdict, got, result.sentence])
-    caption = "A point for the direction; one for a size inside the interval or within a factor of two."
-    caption = f"{points} of {of} points. {caption}" if of else caption
-    heading = ["", "predicted", "measured", "95 % interval", "verdict", "points", "how they agree"]
+        got = say("{points} of {of}", points=result.points, of=result.of) if result.of else say("no score")
+        verdict = retold(row.verdict)
+        verdict = say("{what}: {text}", what=verdict, text=retold(row.why)) if row.why else verdict
+        said = str(guess) if guess else retold(NONE_MADE)
+        rows.append([retold(row.title), said, *row.texts()[2:], verdict, got, result.sentence])
+    caption = say("A point for the direction; one for a size inside the interval or within a factor of two.")
+    caption = f"{say('{points} of {of} points.', points=points, of=of)} {caption}" if of else caption
+    heading = ["", say("predicted"), say("measured"), say("95 % interval"), say("verdict"), say("points")]
+    heading.append(say("how they agree"))
     return Table(heading, rows, " ".join([caption, *prediction.notes]))
 
 
 def _unscored(guess, comparison, row):
     before, after = (getattr(recipe, guess.technique) for recipe in (comparison.baseline, comparison.variant))
     if before == after or after == getattr(Recipe(), guess.technique):
-        return f"{guess.technique} is {before!r} in the baseline and {after!r} in the variant"
+        return say(
+            "{technique} is {before} in the baseline and {after} in the variant",
+            technique=guess.technique,
+            before=repr(before),
+            after=repr(after),
+        )
     if row.verdict in (TOO_FEW, NOT_AVAILABLE):
-        return f"{row.verdict}, {row.why}"
-    return "the prediction was committed after the comparison had begun" if too_late(guess, comparison) else ""
+        return f"{retold(row.verdict)}, {retold(row.why)}"
+    late = too_late(guess, comparison)
+    return say("the prediction was committed after the comparison had begun") if late else ""
 
 
 def too_late(guess: Guess, comparison: Comparison) -> bool:
@@ -494,10 +532,20 @@ def _close(guess, measured):
 
 def _gently(guess, row, effect):
     if row.verdict == NO_DIFFERENCE:
-        amount = "a tenth" if METRICS[guess.metric].is_ratio else "half a point"
-        return (
-            f"No difference was detected here, and one of {amount} that way is excluded. What stays as it was, and why?"
+        if METRICS[guess.metric].is_ratio:
+            return say(
+                "No difference was detected here, and one of a tenth that way is excluded. What stays as it was, and "
+                "why?"
+            )
+        return say(
+            "No difference was detected here, and one of half a point that way is excluded. What stays as it was, and "
+            "why?"
         )
     if guess.direction == SAME:
-        return f"It did change here: {effect}. Which part of a step, or of the memory, does the technique touch?"
-    return f"It went the other way here: {effect}. Such predictions teach the most: which cost was left out?"
+        return say(
+            "It did change here: {effect}. Which part of a step, or of the memory, does the technique touch?",
+            effect=effect,
+        )
+    return say(
+        "It went the other way here: {effect}. Such predictions teach the most: which cost was left out?", effect=effect
+    )

@@ -11,6 +11,7 @@ import traceback
 from speedkit.recipe import Recipe
 from speedkit.run import NotFinite, Run, size
 from speedkit.train import train
+from speedkit.words import say
 
 _starting = threading.Lock()
 _to_train: "queue.SimpleQueue[Runner]" = queue.SimpleQueue()
@@ -117,31 +118,36 @@ def stop_all():
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong, in a sentence, and what to do. The kit's own errors are such sentences already."""
+    """What went wrong, in a sentence, and what to do. The kit's own errors are such sentences already, in English."""
     words = str(error).strip() or type(error).__name__
     if isinstance(error, ValueError | NotFinite):
         return words
     lines = words.splitlines()
     line = lines[-1] if "Original Traceback" in words else lines[0]  # a worker's error, or a long one of torch's
     if "shared memory" in words or ("No space left" in words and "/torch_" in words):
-        return (
+        return say(
             "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk', or give the container more of it "
             "(docker run --shm-size=2g)."
         )
     if "DataLoader worker" in words:
         how = re.search(r"killed by signal: [\w ]+", words)
-        return (
-            f"A worker process ended unexpectedly{f' ({how[0]})' if how else ''}: run again; if it happens again, the "
-            "machine may be short of memory: choose fewer workers or smaller images."
+        return say(
+            "A worker process ended unexpectedly{how}: run again; if it happens again, the machine may be short of "
+            "memory: choose fewer workers or smaller images.",
+            how=f" ({how[0]})" if how else "",
         )
     if "DefaultCPUAllocator" in words:
         asked = re.search(r"allocate (\d+) bytes", words)
-        more = f" ({size(float(asked[1]))} more were needed)" if asked else ""
-        return f"Main memory is used up{more}: lower the batch size or the image size, or take a smaller network."
+        more = f" {say('({amount} more were needed)', amount=size(float(asked[1])))}" if asked else ""
+        return say(
+            "Main memory is used up{more}: lower the batch size or the image size, or take a smaller network.",
+            more=more,
+        )
     if isinstance(error, MemoryError) or "out of memory" in line.lower() or "allocate memory" in line:
-        return f"{line.split('. ')[0].rstrip('.')}: lower the batch size or the image size, or take a smaller network."
+        what = line.split(". ")[0].rstrip(".")
+        return say("{what}: lower the batch size or the image size, or take a smaller network.", what=what)
     name = "" if line.startswith(type(error).__name__) else f"{type(error).__name__}: "
-    return f"{name}{line.rstrip('.')} (panel.run() in a cell shows where this happened)."
+    return say("{what} (panel.run() in a cell shows where this happened).", what=f"{name}{line.rstrip('.')}")
 
 
 def _let_go(error):

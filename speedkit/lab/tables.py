@@ -5,8 +5,9 @@ import math
 
 from speedkit.lab.chart import labels
 from speedkit.run import Run, number, percent, seconds, size
+from speedkit.words import english, retold, say
 
-CUT = "Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything."
+CUT = english("Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything.")
 
 
 class Table:
@@ -39,7 +40,8 @@ class Table:
 
 def side_by_side(*runs: Run) -> Table:
     """One row a run: what a step costs and where its time goes. It compares nothing: one run each proves nothing."""
-    heading = ["run", "a step", "waiting", "computing", "images/s", "peak memory", "validation accuracy", "ended"]
+    heading = [retold("run"), retold("a step"), say("waiting"), say("computing"), "images/s", say("peak memory")]
+    heading += [say("validation accuracy"), say("ended")]
     rows = [
         [
             label,
@@ -49,13 +51,13 @@ def side_by_side(*runs: Run) -> Table:
             number(run.mean("images_per_s")),
             size(run.figures.get("peak_memory")),
             percent(run.last("validation_accuracy")),
-            run.status,
+            retold(run.status),
         ]
         for label, run in zip(labels(runs), runs, strict=True)
     ]
-    caption = "Means over the steps of one run each, the first step left out."
+    caption = say("Means over the steps of one run each, the first step left out.")
     if any(run.smoke for run in runs):
-        caption += f" {CUT}"
+        caption += f" {retold(CUT)}"
     return Table(heading, rows, caption)
 
 
@@ -65,5 +67,5 @@ def stopwatches(**readings: float) -> Table:
     rows = []
     for name, value in readings.items():
         times = value / reference if reference else math.nan
-        rows.append([name.replace("_", " "), seconds(value), f"{times:.2f}" if math.isfinite(times) else "n/a"])
-    return Table(["stopwatch", "a step", "times the last row"], rows)
+        rows.append([name.replace("_", " "), seconds(value), f"{times:.2f}" if math.isfinite(times) else say("n/a")])
+    return Table([say("stopwatch"), retold("a step"), say("times the last row")], rows)

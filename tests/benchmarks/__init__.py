@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,10 @@ from speedkit import hardware
 from speedkit.compare import interval
 from speedkit.run import seconds as in_words
 from speedkit.run import size
+from speedkit.words import language
 
 RESULTS = Path(__file__).parent / "results"
+os.environ["SPEEDKIT_LANGUAGE"] = language("en")  # results and the browser's buttons, whatever the locale
 
 
 def paired(ways: dict, pairs: int, seed: int = 0) -> dict:
