@@ -544,7 +544,8 @@ class Comparison:
             )
         if self.reads_processes and max(self.baseline.workers, self.variant.workers):
             lines.append(say("Memory of several processes is added up: what they share counts once for each."))
-        if math.isfinite(self.others_share):
+        disturbed = any(note.startswith("Other programs") for note in self.notes)  # it says the same, and what to do
+        if math.isfinite(self.others_share) and not disturbed:
             share = f"{100 * self.others_share:.0f}"
             lines.append(say("Other programs used at most {share}% of this machine's cores during a run.", share=share))
         return [*lines, *map(retold, self.notes)]

@@ -27,6 +27,7 @@ from functools import cache, lru_cache
 from speedkit.french import KEPT, SAID
 
 LANGUAGES = ("en", "fr")
+LONGEST = 1000  # characters of a kept sentence
 SPACE, NARROW_SPACE = "\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}"
 
 _code = "en"
@@ -82,8 +83,11 @@ def english(sentence: str, /, **values) -> str:
 
 
 def retold(sentence: str) -> str:
-    """A sentence or word that :func:`english` made, or that a table holds, in the language in force."""
-    return sentence if _code == "en" else _in_french(sentence)
+    """A sentence or word that :func:`english` made, or that a table holds, in the language in force.
+
+    One longer than ``LONGEST`` characters is none of the kit's, and to look for a pattern in it could take long.
+    """
+    return sentence if _code == "en" or len(sentence) > LONGEST else _in_french(sentence)
 
 
 def whole(n: int) -> str:

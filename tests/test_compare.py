@@ -548,6 +548,13 @@ def test_a_disturbed_run_is_passed_on():
     assert math.isnan(Comparison(BASELINE, VARIANT).others_share)
 
 
+def test_other_programs_are_named_once():
+    comparison = quietly(BASELINE, VARIANT, train=Trainer())
+    assert repr(comparison).count("Other programs used") == 1
+    comparison.notes.append("Other programs used 42% of this machine's cores during the run: close them.")
+    assert repr(comparison).count("Other programs used") == 1
+
+
 # Keeping and showing
 
 

@@ -244,6 +244,12 @@ def test_a_kept_sentence_is_recognised_with_its_figures_and_what_is_kept_inside_
     assert retold(english("{name} is missing", name="'a is unknown'")) == "'a is unknown' manque"
 
 
+def test_in_a_text_too_long_to_be_the_kits_nothing_is_looked_for(french, monkeypatch):
+    monkeypatch.setattr(words, "_in_french", lambda sentence: pytest.fail("it was looked into"))
+    long = "pair 1 of 2, " * words.LONGEST
+    assert retold(long) == long
+
+
 def test_every_kept_sentence_is_recognised_as_itself(french):
     for sentence, text in KEPT.items():
         values = {name: str(10 + i) for i, name in enumerate(fields(sentence))}
