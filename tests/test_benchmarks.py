@@ -11,7 +11,7 @@ from speedkit.meter import Meter
 from speedkit.model import build
 from speedkit.techniques.precision import Precision
 from speedkit.train import optimization
-from tests.benchmarks import loading, ratio, readme, rivals, several, step_cost
+from tests.benchmarks import loading, ratio, readme, rivals, several, sizes, step_cost
 from tests.benchmarks.by_hand import steps_by_hand
 
 
@@ -110,9 +110,10 @@ def test_ratios_and_durations_come_with_their_interval():
     found = ratio({"a": [2.0, 4.0, 6.0], "b": [1.0, 2.0, 3.0]})
     assert (found["ratio"], found["pairs"]) == (2.0, 3)
     assert found["interval"] == pytest.approx([2.0, 2.0])
-    assert several([3.0])["interval"] is None
     low, high = several([1.0, 2.0, 4.0])["interval"]
     assert low < 2.0 < high
+    assert sizes([2**20, 2**21, 2**22])["bytes"] == pytest.approx(2**21)
+    assert sizes([2**20, 2**21, 2**22])["interval"] == pytest.approx([low * 2**20, high * 2**20])
 
 
 def test_the_readme_shows_what_was_kept():

@@ -47,8 +47,14 @@ def ratio(times: dict) -> dict:
 
 def several(seconds: list) -> dict:
     """How long something took: median and Student's t interval, 95 %, on the logarithms."""
-    low, median, high = np.exp(interval(np.log(seconds))) if len(seconds) > 1 else (None, seconds[0], None)
-    return {"median_s": float(median), "interval": low and [float(low), float(high)], "seconds": seconds}
+    low, median, high = np.exp(interval(np.log(seconds)))
+    return {"median_s": float(median), "interval": [float(low), float(high)], "seconds": seconds}
+
+
+def sizes(found: list) -> dict:
+    """How many bytes something took: median and interval, as in :func:`several`."""
+    low, median, high = np.exp(interval(np.log(found)))
+    return {"bytes": float(median), "interval": [float(low), float(high)], "each": found}
 
 
 def result(name: str) -> Path:
@@ -83,11 +89,11 @@ def table() -> str:
 def _text(figure):
     if not isinstance(figure, dict) or not {"ratio", "median_s", "bytes"} & figure.keys():
         return ""
-    if "bytes" in figure:
-        return size(figure["bytes"])
-    value, text = (figure["ratio"], "{:.4g}".format) if "ratio" in figure else (figure["median_s"], in_words)
-    if figure["interval"] is None:
-        return text(value)
+    if "ratio" in figure:
+        value, text, count = figure["ratio"], "{:.4g}".format, f"{figure['pairs']} pairs"
+    elif "bytes" in figure:
+        value, text, count = figure["bytes"], size, f"{len(figure['each'])} times"
+    else:
+        value, text, count = figure["median_s"], in_words, f"{len(figure['seconds'])} times"
     low, high = map(text, figure["interval"])
-    count = f"{figure['pairs']} pairs" if "ratio" in figure else f"{len(figure['seconds'])} times"
     return f"{text(value)} ({low} to {high}, {count})"

@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks [NAME ...]`` repeats the benchmarks, or those that are named, and prints one table.
 
-``fast`` stands for those that need neither a browser nor other people's libraries, for a GPU machine: about ten minutes
-on two cores. ``--table`` only prints the table. ``lessons`` runs on its own: see there.
+``fast`` stands for those that need neither a browser nor other people's libraries, for a GPU machine: about nine
+minutes on two cores. ``--table`` only prints the table. ``lessons`` runs on its own: see there.
 """
 
 import sys

@@ -103,10 +103,10 @@ def rows(kind: str = "cpu") -> list[tuple[str, str, str, str]]:
         if figure is None:
             continue
         if "bytes" in figure:
-            found.append((what, against, size(figure["bytes"]), ""))
-            continue
-        value, text = (figure["ratio"], _ratio) if words else (figure["median_s"], seconds)
-        between = " to ".join(map(text, figure["interval"])) if figure["interval"] else ""
+            value, text = figure["bytes"], size
+        else:
+            value, text = (figure["ratio"], _ratio) if words else (figure["median_s"], seconds)
+        between = " to ".join(map(text, figure["interval"]))
         found.append((what, against, (words or "{}").format(text(value)), between))
     return found
 
