@@ -530,6 +530,11 @@ class Loader:
         except DataError as error:  # a worker's comes with its traceback, and the sentence in the last line
             sentence = str(error).strip().splitlines()[-1]
             raise DataError(sentence.removeprefix(f"{DataError.__module__}.{DataError.__name__}: ")) from error
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            if not self.loader.num_workers or "DataLoader worker" in str(error):  # raised by the data set itself
+                raise
+            # One that dies while a batch is being handed over is not noticed by torch, only its socket is gone.
+            raise RuntimeError("A DataLoader worker ended while it handed a batch over.") from error
 
     def processes(self) -> list:
         return workers.processes(self.loader)

@@ -24,13 +24,15 @@ import torch
 from conftest import run_through
 from jupyter_client.manager import start_new_kernel
 from PIL import Image
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speedkit import Recipe, Run, data, fit, hardware
-from speedkit.data import DataError
+from speedkit.data import DataError, Images
 from speedkit.hardware import _start_methods
 from speedkit.lab import chart, tables
 from speedkit.lab.panel import Panel
 from speedkit.run import NotFinite
+from speedkit.train import train
 
 SOAK = os.environ.get("SPEEDKIT_SOAK", "0") not in ("", "0")  # at full length: ten minutes and more
 TASK = 'sk.Recipe(model="mlp", data="jpeg", stored_size=32, subset=320, batch_size=32, epochs=1000, device="cpu")'
@@ -142,6 +144,38 @@ def test_a_worker_that_is_killed_is_said_and_the_next_run_works(panel, no_childr
     assert panel._shown.count > 8  # what was measured before is there
     assert panel.run(workers=0, epochs=1).status == "finished"
     assert alert(panel) == ""
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "socket")])
+def test_a_worker_that_dies_while_it_hands_a_batch_over_is_said(panel, no_children, monkeypatch, error):
+    """Then torch passes on what its socket says."""
+    handed_over = _MultiProcessingDataLoaderIter._next_data
+
+    def dies(batches):
+        if panel._shown.count == 3:
+            raise error
+        return handed_over(batches)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_next_data", dies)
+    panel.recipe = panel.recipe.but(workers=2)
+    panel.controls["workers"].value = 2
+    panel.start()
+    ends(panel)
+    assert (panel._shown.status, panel._shown.count) == ("failed", 3)
+    assert "A worker process ended unexpectedly: run again" in alert(panel)
+
+
+class Lost(Images):
+    """A data set of one's own that raises what a dead worker's socket would raise."""
+
+    def __getitems__(self, keys):
+        raise FileNotFoundError(2, "of my own")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_data_set_itself_raises_is_passed_on(quick, no_children, workers):
+    with pytest.raises(FileNotFoundError, match="of my own"):
+        list(train(quick.but(workers=workers), dataset=Lost))
 
 
 def wait_for(holds, seconds=60):
