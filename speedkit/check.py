@@ -14,6 +14,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 from speedkit import data, hardware, turns
+from speedkit.meter import disturbance
 from speedkit.recipe import Recipe
 from speedkit.run import NotFinite, Run, number, size
 from speedkit.train import train
@@ -152,7 +153,7 @@ def trial(trial_s: float) -> Found:
     except (ValueError, NotFinite, OSError, RuntimeError) as error:
         return Found(MEND, "a training", f"failed: {_line(error)}")
     said = f"{number(run.mean('images_per_s'))} images a second over {run.count:,} steps"
-    disturbed = next((note for note in run.notes if note.startswith("Other programs")), "")
+    disturbed = disturbance(run.notes)
     return Found(NOTE if disturbed else GOOD, "a training", f"{said}. {disturbed}".strip(". ") + ".")
 
 

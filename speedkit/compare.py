@@ -33,6 +33,7 @@ import torch
 from scipy import stats
 
 from speedkit import turns
+from speedkit.meter import disturbance
 from speedkit.recipe import SWITCHES, Recipe, smoke
 from speedkit.run import NotFinite, Run, number, percent, reading, seconds, size, write_atomically
 from speedkit.train import train
@@ -544,8 +545,7 @@ class Comparison:
             )
         if self.reads_processes and max(self.baseline.workers, self.variant.workers):
             lines.append(say("Memory of several processes is added up: what they share counts once for each."))
-        disturbed = any(note.startswith("Other programs") for note in self.notes)  # it says the same, and what to do
-        if math.isfinite(self.others_share) and not disturbed:
+        if math.isfinite(self.others_share) and not disturbance(self.notes):  # which says it, and what to do
             share = f"{100 * self.others_share:.0f}"
             lines.append(say("Other programs used at most {share}% of this machine's cores during a run.", share=share))
         return [*lines, *map(retold, self.notes)]

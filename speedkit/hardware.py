@@ -98,8 +98,8 @@ class Machine:
             "own": f"{own / GIB:.2f} GiB",
             "shared": f"{shared / GIB:.2f} GiB",
             "memory": f"{self.memory / GIB:.0f} GiB",
+            "count": max(1, int((self.memory - shared) / own)),
         }
-        taken["count"] = max(1, int((self.memory - shared) / own))
         if shared:
             return say(
                 "This process and its workers now take {own} of main memory of their own and {shared} of files that "
@@ -108,7 +108,7 @@ class Machine:
             )
         return say(
             "This process and its workers now take {own} of main memory: {memory} hold about {count} such.",
-            **{name: taken[name] for name in ("own", "memory", "count")},
+            **taken,
         )
 
     def __repr__(self):
@@ -157,7 +157,9 @@ class Machine:
                         "{taken} of {cores} cores go to workers: torch computes with {threads} thread."
                         if threads == 1
                         else "{taken} of {cores} cores go to workers: torch computes with {threads} threads.",
-                        **{"taken": taken, "cores": self.cores, "threads": threads},
+                        taken=taken,
+                        cores=self.cores,
+                        threads=threads,
                     )
                 )
             if recipe.workers >= self.cores:

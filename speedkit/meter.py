@@ -143,6 +143,11 @@ class Meter:
             )
 
 
+def disturbance(notes: list[str]) -> str:
+    """Of the notes of a run or a comparison, the one on other programs that took part of the cores; "" if none is."""
+    return next((note for note in notes if note.startswith("Other programs")), "")
+
+
 class HostClock:
     """Step times by the host's clock, for a device that computes while the host waits: the CPU."""
 

@@ -93,7 +93,8 @@ def _begin_to_serve():
     """Starts the one thread in which this kernel's background runs are made.
 
     A thread for each would be simpler, and leaves more memory behind with every run: OpenMP makes its team anew for
-    each thread that trains, and the C library gives what one frees to the next only in part.
+    each thread that trains, and the C library gives what one frees to the next only in part. An executor's thread would
+    be waited for when the kernel ends, however long its run still takes.
     """
     global _trainer
     with _starting:

@@ -41,20 +41,32 @@ def ratio(times: dict) -> dict:
     times: name -> seconds, one a pair.
     """
     first, second = times.values()
-    low, median, high = np.exp(interval(np.log(first) - np.log(second)))
-    return {"ratio": float(median), "interval": [float(low), float(high)], "pairs": len(first), "seconds": times}
+    median, between = _middle(np.log(first) - np.log(second))
+    return {"ratio": median, "interval": between, "pairs": len(first), "seconds": times}
 
 
 def several(seconds: list) -> dict:
     """How long something took: median and Student's t interval, 95 %, on the logarithms."""
-    low, median, high = np.exp(interval(np.log(seconds)))
-    return {"median_s": float(median), "interval": [float(low), float(high)], "seconds": seconds}
+    median, between = _middle(np.log(seconds))
+    return {"median_s": median, "interval": between, "seconds": seconds}
 
 
 def sizes(found: list) -> dict:
     """How many bytes something took: median and interval, as in :func:`several`."""
-    low, median, high = np.exp(interval(np.log(found)))
-    return {"bytes": float(median), "interval": [float(low), float(high)], "each": found}
+    median, between = _middle(np.log(found))
+    return {"bytes": median, "interval": between, "each": found}
+
+
+def _middle(logarithms):
+    low, median, high = np.exp(interval(logarithms)).tolist()
+    return median, [low, high]
+
+
+def central(figure: dict, ratio_in_words) -> tuple:
+    """A figure's median, and the function that puts it and the ends of its interval in words."""
+    if "ratio" in figure:
+        return figure["ratio"], ratio_in_words
+    return (figure["bytes"], size) if "bytes" in figure else (figure["median_s"], in_words)
 
 
 def result(name: str) -> Path:
@@ -89,11 +101,7 @@ def table() -> str:
 def _text(figure):
     if not isinstance(figure, dict) or not {"ratio", "median_s", "bytes"} & figure.keys():
         return ""
-    if "ratio" in figure:
-        value, text, count = figure["ratio"], "{:.4g}".format, f"{figure['pairs']} pairs"
-    elif "bytes" in figure:
-        value, text, count = figure["bytes"], size, f"{len(figure['each'])} times"
-    else:
-        value, text, count = figure["median_s"], in_words, f"{len(figure['seconds'])} times"
+    value, text = central(figure, "{:.4g}".format)
+    count = f"{figure['pairs']} pairs" if "ratio" in figure else f"{len(figure.get('each') or figure['seconds'])} times"
     low, high = map(text, figure["interval"])
     return f"{text(value)} ({low} to {high}, {count})"

@@ -6,8 +6,7 @@ A test compares the two, so that the README cannot fall behind.
 import json
 from pathlib import Path
 
-from speedkit.run import seconds, size
-from tests.benchmarks import RESULTS
+from tests.benchmarks import RESULTS, central
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- made by tests/benchmarks/readme.py: begin -->", "<!-- end -->"
@@ -102,10 +101,7 @@ def rows(kind: str = "cpu") -> list[tuple[str, str, str, str]]:
         figure = json.loads(path.read_text())["figures"].get(name) if path.exists() else None
         if figure is None:
             continue
-        if "bytes" in figure:
-            value, text = figure["bytes"], size
-        else:
-            value, text = (figure["ratio"], _ratio) if words else (figure["median_s"], seconds)
+        value, text = central(figure, _ratio)
         between = " to ".join(map(text, figure["interval"]))
         found.append((what, against, (words or "{}").format(text(value)), between))
     return found
