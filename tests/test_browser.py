@@ -97,7 +97,7 @@ def test_the_first_notebook_runs_to_its_end(page, smoke_server):
     expect(panels.nth(0).locator(".sk-chart")).to_have_attribute("data-n", "0")
     expect(panels.nth(1).locator(".sk-chart")).to_have_attribute("data-n", "6")
     expect(panels.nth(1)).to_contain_text("this run: ram cache")
-    expect(page.get_by_text("This machine:")).to_be_visible()
+    expect(page.get_by_text("This machine:", exact=True)).to_be_visible()
     for heading, rows in (("times the last row", 3), ("validation accuracy", 2)):
         table = page.locator(".jp-OutputArea table", has=page.get_by_role("columnheader", name=heading)).first
         expect(table.locator("tbody tr")).to_have_count(rows)
