@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from importlib import import_module
 
 # How long torch's threads spin while they wait for each other; read when torch is loaded. Where they spin long, one
@@ -12,53 +13,78 @@ if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "ACTIVE" if sys.platform == "linux" else "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-from speedkit.hardware import CannotRun, machine
+from speedkit.hardware import machine
 from speedkit.recipe import Recipe
 from speedkit.run import Run
+from speedkit.support.errors import CannotRun
+from speedkit.support.messages import language
 from speedkit.train import first_batch, fit, train
-from speedkit.words import language
 
+# torch warns twice, in red, about more workers than cores; run.notes says it instead.
+warnings.filterwarnings("ignore", "This DataLoader will create")
 # Where a CUDA toolkit lies without a GPU, torch's Timer would say so in red, in the middle of a lesson.
 logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: "No CUDA runtime" not in record.getMessage())
 
+_WHERE = {  # what is loaded when it is first asked for: a terminal or a GPU server needs none of it
+    "CLAIMS": "comparison.metrics",
+    "Claim": "comparison.metrics",
+    "METRICS": "comparison.metrics",
+    "Comparison": "comparison.result",
+    "comparing": "comparison.runs",
+    "compare": "lab.compare",
+    "Panel": "lab.panel",
+    "table_of_runs": "lab.tables",
+    "table_of_timings": "lab.tables",
+    "Prediction": "classroom.prediction",
+    "predict": "classroom.prediction",
+    "score_prediction": "classroom.prediction",
+    "save_result": "classroom.saved",
+    "saved_comparisons": "classroom.saved",
+    "Board": "classroom.board.widget",
+    "Sharing": "classroom.board.widget",
+    "share": "classroom.board.results",
+    "exercises": "lessons.exercise",
+    "source_of": "lessons.shared",
+    "clear_disk_cache": "loading",
+}
+
 __all__ = [
+    "CLAIMS",
+    "METRICS",
     "Board",
     "CannotRun",
+    "Claim",
+    "Comparison",
     "Panel",
     "Prediction",
     "Recipe",
     "Run",
     "Sharing",
-    "beside",
+    "clear_disk_cache",
+    "compare",
+    "comparing",
     "exercises",
     "first_batch",
     "fit",
-    "keep",
     "language",
     "machine",
     "predict",
+    "save_result",
+    "saved_comparisons",
+    "score_prediction",
     "share",
-    "side_by_side",
-    "stopwatches",
+    "source_of",
+    "table_of_runs",
+    "table_of_timings",
     "train",
 ]
 
-_LAB = {  # what only a notebook needs
-    "Board": "board",
-    "Panel": "panel",
-    "Prediction": "predict",
-    "Sharing": "board",
-    "beside": "predict",
-    "exercises": "exercise",
-    "keep": "kept",
-    "predict": "predict",
-    "share": "board_files",
-    "side_by_side": "tables",
-    "stopwatches": "tables",
-}
-
 
 def __getattr__(name):
-    if name not in _LAB:
+    if name not in _WHERE:
         raise AttributeError(f"module 'speedkit' has no attribute {name!r}")
-    return getattr(import_module(f"speedkit.lab.{_LAB[name]}"), name)
+    return getattr(import_module(f"speedkit.{_WHERE[name]}"), name)
+
+
+def __dir__():
+    return __all__

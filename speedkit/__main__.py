@@ -13,12 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from speedkit import check
 from speedkit.hardware import machine
 from speedkit.recipe import Recipe, parse
-from speedkit.run import NotFinite, Progress, Run
+from speedkit.run import Progress, Run
+from speedkit.support.errors import NotFinite
+from speedkit.support.messages import language
+from speedkit.support.settings import learner_folder
 from speedkit.train import train
-from speedkit.words import language
 
 KINDS = {"flag": "on|off", "whole": "WHOLE", "number": "NUMBER", "text": "TEXT"}
 
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
             help=f.metadata["help"],
             metavar="|".join(f.metadata.get("choices", ())) or KINDS[f.metadata["kind"]],
         )
-    options.add_argument("--out", type=Path, default=Path("runs"), help="folder for the run's JSON file")
+    options.add_argument("--out", type=Path, default=learner_folder(), help="folder for the run's JSON file")
     return options
 
 
@@ -60,8 +61,12 @@ def main(arguments=None) -> int:
     Whatever ends a run, what was measured until then is kept. It speaks English, whatever the environment asks for.
     """
     language("en")
+    with contextlib.suppress(ImportError):  # it shows this training to the kernels on this machine
+        import speedkit.lab.queue  # noqa: F401
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["check"]:
+        from speedkit.classroom import check
+
         return check.main()
     options = vars(parser().parse_args(arguments))
     out = options.pop("out")

@@ -1,27 +1,20 @@
 """What this machine is and what it can do, from its own words; what is not known is None."""
 
-import contextlib
 import html
-import math
 import os
 import platform
-import shutil
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import torch
 
-from speedkit.words import english, plural, say
+from speedkit.support.errors import CannotRun
+from speedkit.support.messages import english, plural, say
 
 GIB = 2**30
-
-
-class CannotRun(ValueError):
-    """This machine cannot do what the recipe asks; the message says why and what to do instead."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,28 +81,6 @@ class Machine:
                 )
             )
         return limits
-
-    def room(self) -> str:
-        """What this process takes of the main memory, and how many such it holds, in a sentence; "" if not known."""
-        own, shared = footprint()
-        if not own > 0:
-            return ""
-        taken = {
-            "own": f"{own / GIB:.2f} GiB",
-            "shared": f"{shared / GIB:.2f} GiB",
-            "memory": f"{self.memory / GIB:.0f} GiB",
-            "count": max(1, int((self.memory - shared) / own)),
-        }
-        if shared:
-            return say(
-                "This process and its workers now take {own} of main memory of their own and {shared} of files that "
-                "other such processes share: {memory} hold about {count} such.",
-                **taken,
-            )
-        return say(
-            "This process and its workers now take {own} of main memory: {memory} hold about {count} such.",
-            **taken,
-        )
 
     def __repr__(self):
         return "\n".join([say("This machine: {sentence}.", sentence=self.sentence()), *self.limits()])
@@ -209,43 +180,6 @@ def cores() -> int:
     return count
 
 
-class Footprint(NamedTuple):
-    """Bytes of main memory: a process's and its workers' own, and those of mapped files, which is there once for all.
-
-    ``own`` is nan where the system does not tell; ``shared`` is 0 but on Linux, and its part then counts as own.
-    """
-
-    own: float
-    shared: float
-
-
-def footprint() -> Footprint:
-    """What this process and all that it started take now. What a worker has in common with its parent counts twice."""
-    own, shared = math.nan, 0.0
-    with contextlib.suppress(psutil.Error, OSError):
-        this = psutil.Process()
-        own, shared = _resident(this)
-        for child in this.children(recursive=True):
-            with contextlib.suppress(psutil.Error, OSError):
-                more, files = _resident(child)
-                own, shared = own + more, max(shared, files)
-    return Footprint(own, shared)
-
-
-def _resident(process):
-    """Bytes of a process's resident set: what is its own, and the pages of files, as libraries are."""
-    files = 0.0
-    for line in _lines(f"/proc/{process.pid}/status"):
-        if line.startswith("RssFile:"):
-            files = float(line.split()[1]) * 1024
-    return process.memory_info().rss - files, files
-
-
-def shared_memory_free() -> int | None:
-    """Bytes free for shared memory (``/dev/shm`` on Linux), None where the system sets no such limit."""
-    return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None
-
-
 def _resolve(device):
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -261,14 +195,14 @@ def _resolve(device):
 
 
 def _processor():
-    for line in _lines("/proc/cpuinfo"):
+    for line in lines_of("/proc/cpuinfo"):
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine() or "processor"
 
 
 def _cpu_has(*features):
-    flags = next((line.split() for line in _lines("/proc/cpuinfo") if line.startswith(("flags", "Features"))), [])
+    flags = next((line.split() for line in lines_of("/proc/cpuinfo") if line.startswith(("flags", "Features"))), [])
     return any(feature in flags for feature in features)
 
 
@@ -291,7 +225,8 @@ def _version(package):
         return None
 
 
-def _lines(path):
+def lines_of(path) -> list[str]:
+    """The lines of a text file of the system; none where it cannot be read."""
     try:
         return Path(path).read_text().splitlines()
     except OSError:
@@ -299,4 +234,4 @@ def _lines(path):
 
 
 def _first_line(path):
-    return next(iter(_lines(path)), "")
+    return next(iter(lines_of(path)), "")

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from speedkit.run import NotFinite, Run
-from speedkit.words import english
+from speedkit.run import Run
+from speedkit.support.errors import NotFinite
+from speedkit.support.messages import english
 
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
@@ -48,7 +49,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats(self.device)
         self.gpu = Gpu(self.device) if self.kind == "cuda" else None
         self.own = psutil.Process()
-        self.run.figures["memory_at_start"] = self.gauge()
+        self.run.scalars["memory_at_start"] = self.gauge()
         self.load = Load()
         self.started = self.epoch_started = clock()
         return self
@@ -132,7 +133,7 @@ class Meter:
             figures["reserved_memory"] = float(torch.cuda.max_memory_reserved(self.device))
             figures |= self.gpu.figures()
         figures["others_share"] = self.load.others_share()
-        self.run.figures |= figures
+        self.run.scalars |= figures
         if figures["others_share"] > 0.15:
             self.run.note(
                 english(
@@ -143,7 +144,7 @@ class Meter:
             )
 
 
-def disturbance(notes: list[str]) -> str:
+def other_programs_note(notes: list[str]) -> str:
     """Of the notes of a run or a comparison, the one on other programs that took part of the cores; "" if none is."""
     return next((note for note in notes if note.startswith("Other programs")), "")
 

@@ -4,19 +4,13 @@ import dataclasses
 import difflib
 import math
 import numbers
-import os
 import re
 from dataclasses import dataclass, field
 
-from speedkit.words import english, plural, retold, say
+from speedkit.support.messages import english, plural, say, translate
 
 SWITCHES = ("precision", "early_stopping", "augment", "batchnorm", "workers", "cache")
 DATA = ("fashion-mnist", "jpeg", "sqlite", "folder:PATH", "torchvision:NAME", "torchvision:NAME:PATH")
-
-
-def smoke() -> bool:
-    """Whether ``SPEEDKIT_SMOKE=1`` asks for runs of a few steps only, as continuous integration does."""
-    return os.environ.get("SPEEDKIT_SMOKE", "") not in ("", "0")
 
 
 def _field(default, help, **rule):
@@ -148,10 +142,10 @@ class Recipe:
         words = [
             self.precision if self.precision != "fp32" else "",
             say("early stopping {patience}", patience=self.early_stopping) if self.early_stopping else "",
-            say("{kind} augmentation", kind=retold(self.augment)) if self.augment != "off" else "",
+            say("{kind} augmentation", kind=translate(self.augment)) if self.augment != "off" else "",
             say("batch norm") if self.batchnorm else "",
             plural(self.workers, "{n} worker", "{n} workers") if self.workers else "",
-            say("{place} cache", place=retold(self.cache)) if self.cache != "off" else "",
+            say("{place} cache", place=translate(self.cache)) if self.cache != "off" else "",
         ]
         return " + ".join(filter(None, words)) or say("baseline")
 
@@ -234,3 +228,22 @@ def _number_of(value, whole):
     except OverflowError:
         return None
     return number if whole or math.isfinite(number) else None
+
+
+TITLES = {  # retold where they are shown; a field without a title shows its name
+    "precision": "Precision",
+    "early_stopping": "Early stopping",
+    "augment": "Augmentation",
+    "batchnorm": "Batch norm",
+    "workers": "Workers",
+    "cache": "Cache",
+    "data": "Images from",
+    "subset": "Training images",
+    "epochs": "Epochs",
+    "batch_size": "Batch size",
+    "learning_rate": "Learning rate",
+    "model": "Network",
+    "optimizer": "Optimizer",
+    "schedule": "Schedule",
+    "seed": "Seed",
+}

@@ -4,9 +4,8 @@ import contextlib
 import html
 import json
 import math
-import os
-import threading
 from array import array
+from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speedkit import turns
-from speedkit.recipe import Recipe, smoke
-from speedkit.words import english, grouped, plural, retold, say
+from speedkit.recipe import Recipe
+from speedkit.support.files import nullable, reading, real, write_atomically
+from speedkit.support.messages import english, plural, say, translate
+from speedkit.support.settings import smoke
+from speedkit.support.units import number, percent, seconds, size
 
 FORMAT = 1
 STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss", "reads")
@@ -31,6 +32,9 @@ EPOCH_COLUMNS = (
     "validation_loss",
     "validation_accuracy",
 )
+
+# What goes on around every training: in a notebook, :mod:`speedkit.lab.queue` shows it to the other kernels here.
+announced = contextlib.nullcontext
 
 
 class Progress(NamedTuple):
@@ -53,10 +57,6 @@ class Epoch(NamedTuple):
     n: int
 
 
-class NotFinite(ArithmeticError):
-    """The loss became nan or infinite."""
-
-
 class Run:
     """One training run. Seconds, bytes, and shares from 0 to 1; nan (null in JSON) where a figure is not available.
 
@@ -77,7 +77,7 @@ class Run:
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.notes: list[str] = []
         self.total_steps: int | None = None
-        self.figures: dict[str, float] = {}  # one each a run: prepare_s, peak memory, energy, test accuracy
+        self.scalars: dict[str, float] = {}  # one each a run: prepare_s, peak memory, energy, test accuracy
         self.steps = {name: array("d") for name in STEP_COLUMNS}
         self.epochs = {name: array("d") for name in EPOCH_COLUMNS}
         self.count = 0  # of whole rows in steps: a reader in another thread stays below it
@@ -86,10 +86,10 @@ class Run:
 
     @contextmanager
     def recording(self):
-        """Keeps ``status`` and ``reason`` true, however the training inside ends; :mod:`speedkit.turns` shows it."""
+        """Keeps ``status`` and ``reason`` true, however the training inside ends."""
         self.status = "running"
         try:
-            with turns.active(not self.smoke):
+            with announced(not self.smoke):
                 yield self
         except (GeneratorExit, KeyboardInterrupt):
             self.status, self.reason = "stopped", english("stopped by hand")
@@ -226,10 +226,10 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = {"format": FORMAT, "recipe": self.recipe.to_dict(), "machine": self.machine, "status": self.status}
         kept |= {"reason": self.reason, "started": self.started, "notes": self.notes, "smoke": self.smoke}
-        kept |= {"total_steps": self.total_steps, "figures": _nullable(self.figures)}
-        kept["steps"] = {name: _nullable(column.tolist()) for name, column in self.columns(*STEP_COLUMNS).items()}
+        kept |= {"total_steps": self.total_steps, "figures": nullable(self.scalars)}
+        kept["steps"] = {name: nullable(column.tolist()) for name, column in self.columns(*STEP_COLUMNS).items()}
         kept["epochs"] = {
-            name: _nullable(column.tolist()) for name, column in self.epoch_columns(*EPOCH_COLUMNS).items()
+            name: nullable(column.tolist()) for name, column in self.epoch_columns(*EPOCH_COLUMNS).items()
         }
         write_atomically(path, json.dumps(kept, allow_nan=False))
         return path
@@ -261,9 +261,9 @@ class Run:
             raise ValueError("total_steps should be a whole number.")
         if not isinstance(run.notes, list) or not all(isinstance(note, str) for note in run.notes):
             raise ValueError("notes should be a list of sentences.")
-        run.figures = {str(name): _real(value) for name, value in kept["figures"].items()}
-        run.steps = {name: array("d", map(_real, kept["steps"][name])) for name in STEP_COLUMNS}
-        run.epochs = {name: array("d", map(_real, kept["epochs"][name])) for name in EPOCH_COLUMNS}
+        run.scalars = {str(name): real(value) for name, value in kept["figures"].items()}
+        run.steps = {name: array("d", map(real, kept["steps"][name])) for name in STEP_COLUMNS}
+        run.epochs = {name: array("d", map(real, kept["epochs"][name])) for name in EPOCH_COLUMNS}
         for columns in (run.steps, run.epochs):
             if len({len(column) for column in columns.values()}) > 1:
                 raise ValueError("its columns differ in length.")
@@ -276,10 +276,10 @@ class Run:
         """The figures to read first: name, in English -> text with units, in the language in force."""
         device = self.machine.get("device", "")
         memory = english("peak memory of the processes" if device in ("", "cpu") else "peak memory on the device")
-        figures = self.figures
-        status = retold(self.status)
+        figures = self.scalars
+        status = translate(self.status)
         rows = {
-            english("run"): f"{self.label} ({_colon(status, retold(self.reason)) if self.reason else status})",
+            english("run"): f"{self.label} ({_colon(status, translate(self.reason)) if self.reason else status})",
             english("time"): say(
                 "{time} for {steps} in {epochs}, after {preparation} of preparation",
                 time=seconds(self.seconds),
@@ -310,89 +310,34 @@ class Run:
         return rows
 
     def __repr__(self):
-        lines = [_colon(retold(name), text) for name, text in self.summary().items()]
-        return "\n".join([*lines, *map(retold, self.notes)])
+        lines = [_colon(translate(name), text) for name, text in self.summary().items()]
+        return "\n".join([*lines, *map(translate, self.notes)])
 
     def _repr_html_(self):
         rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(retold(name))}</th>"
+            f"<tr><th style='text-align:left'>{html.escape(translate(name))}</th>"
             f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
             for name, text in self.summary().items()
         )
-        return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(retold(note))}</p>" for note in self.notes)
-
-
-@contextmanager
-def reading(path, what: str):
-    """Around the reading of a file that :func:`write_atomically` wrote: whatever is wrong becomes one ValueError."""
-    try:
-        yield
-    except KeyError as error:
-        raise ValueError(f"{path} is not {what} that this speedkit can read: {error} is missing.") from error
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path} is not {what} that this speedkit can read: {error}") from error
-
-
-def write_atomically(path: Path, text: str):
-    """Writes a text file under a temporary name beside it and renames it: whole, or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+        return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(translate(note))}</p>" for note in self.notes)
 
 
 def _colon(what, text):
     return say("{what}: {text}", what=what, text=text)
 
 
-def seconds(value: float | None) -> str:
-    """A duration in words: "48.2 µs", "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
-    if not _known(value):
-        return say("n/a")
-    if 0 < value < 0.9995e-3:
-        return f"{value * 1e6:.3g} µs"
-    if value < 0.9995:
-        return f"{value * 1000:.3g} ms"
-    whole = round(value)
-    return f"{value:.3g} s" if value < 100 else f"{whole // 60} min {whole % 60} s"
-
-
-def size(value: float | None) -> str:
-    """Bytes in words: "41.0 MiB"; "n/a" where they are not known."""
-    if not _known(value):
-        return say("n/a")
-    unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= u), (1, ""))
-    return f"{value / unit:.1f} {name}" if unit > 1 else say("{n} bytes", n=f"{value:.0f}")
-
-
-def percent(value: float | None) -> str:
-    """A share in per cent, one decimal; "n/a" where it is not known."""
-    return say("{number}%", number=f"{value:.1%}"[:-1]) if _known(value) else say("n/a")
-
-
-def number(value: float | None) -> str:
-    """A number with thousands set apart; "n/a" where it is not known."""
-    return grouped(f"{value:,.0f}") if _known(value) else say("n/a")
-
-
-def _known(value):
-    return value is not None and math.isfinite(value)
-
-
-def _nullable(values):
-    if isinstance(values, dict):
-        return {name: _nullable([value])[0] for name, value in values.items()}
-    return [value if math.isfinite(value) else None for value in values]
-
-
-def _real(value):
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{str(value)[:40]!r} is not a number.")
-    return float(value)
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A label for each run that no other has: where they repeat, with the settings that differ, or a number."""
+    found: list[str] = []
+    first: dict[str, Run] = {}
+    for run in runs:
+        label = run.label
+        if label in first:
+            changed = list(first[label].recipe.differences(run.recipe).items())[:2]
+            label += "".join(f", {name} {value}" for name, (_, value) in changed)
+        first.setdefault(run.label, run)
+        distinct, copy = label, 2
+        while distinct in found:
+            distinct, copy = f"{label} ({copy})", copy + 1
+        found.append(distinct)
+    return found

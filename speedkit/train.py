@@ -8,29 +8,30 @@ import torch
 from torch import nn
 
 from speedkit import hardware
-from speedkit.data import Images, drain, load, make_loader
+from speedkit.loading import Images, drain, make_loader
 from speedkit.meter import Meter
-from speedkit.model import build
 from speedkit.recipe import Recipe
 from speedkit.run import Progress, Run
+from speedkit.support import errors
+from speedkit.support.messages import english
+from speedkit.tasks.images import build, load
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_beside
-from speedkit.words import english
 
 EVALUATED = english("images evaluated")
 TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
 
 
-def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
+def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Images):
     """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
 
     Close it to stop early: its workers are then shut down and what was measured stays in the run.
 
     run: a new ``Run(recipe)`` to record into, for a caller who watches it; the generator's return value.
-    keep: called with the network when it is made, for a caller who wants to look at it between two records (after an
-        epoch's it is in evaluation mode) or at the end.
-    dataset: another class than :class:`speedkit.data.Images`, for a caller who wants to see a wrong one at work.
+    on_model: called with the network when it is made, for a caller who wants to look at it between two records (after
+        an epoch's it is in evaluation mode) or at the end.
+    dataset: another class than :class:`speedkit.loading.Images`, for a caller who wants to see a wrong one at work.
 
     Raises:
         CannotRun: this machine cannot do what the recipe asks.
@@ -43,20 +44,20 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
         raise ValueError("The run was made for another recipe: give train the same one as Run.")
     recipe = run.recipe  # in smoke mode, the one that was cut
     with run.recording():
-        load_all_of_torch()
+        warm_up_torch()
         began = time.perf_counter()
         machine = hardware.machine(recipe.device)
         run.machine, device = machine.to_dict(), machine.device
         run.notes += machine.check(recipe)
         data = yield from load(recipe)
         model = new_model(recipe, data).to(device)
-        if keep:
-            keep(model)
+        if on_model:
+            on_model(model)
         refuse_if_slow(recipe, machine, model, data)
         loader = yield from make_loader(recipe, data, device, dataset)
         optimizer, next_rate = optimization(recipe, model, len(loader))
         run.total_steps = total_steps(recipe, len(loader))
-        run.figures["prepare_s"] = time.perf_counter() - began - data.making_s
+        run.scalars["prepare_s"] = time.perf_counter() - began - data.making_s
         stopper = EarlyStopping(recipe.early_stopping, recipe.min_delta)
         cores = 0 if recipe.cache == "device" else recipe.workers
         with (
@@ -80,10 +81,10 @@ def train(recipe: Recipe, run: Run | None = None, *, keep=None, dataset=Images):
                     break
         stopper.restore(model)
         if stopper.best_epoch is not None:
-            run.figures["best_epoch"] = float(stopper.best_epoch)
+            run.scalars["best_epoch"] = float(stopper.best_epoch)
         if recipe.test_at_end:
             test = yield from data.read_test()
-            _, run.figures["test_accuracy"] = yield from score(model, *test, precision)
+            _, run.scalars["test_accuracy"] = yield from score(model, *test, precision)
     return run
 
 
@@ -125,7 +126,7 @@ def refuse_if_slow(recipe, machine, model, data):
     batch = min(recipe.batch_size, 64)
     times = slowdown(recipe.precision, model, images[:batch], labels[:batch])
     if times > TOO_SLOW:
-        raise hardware.CannotRun(
+        raise errors.CannotRun(
             english(
                 "Three fp16 steps took {times} times as long as three fp32 steps: this processor has no fp16 "
                 "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same.",
@@ -135,7 +136,7 @@ def refuse_if_slow(recipe, machine, model, data):
 
 
 @cache
-def load_all_of_torch():
+def warm_up_torch():
     """Makes torch load what it puts off until a process's first optimizer: about a second, and no recipe's fault."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 

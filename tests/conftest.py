@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from in_browser import browser, notebook, page, server, smoke_server  # noqa: F401 (fixtures)
 from PIL import Image
 
-from speedkit import data, hardware
+from speedkit import hardware
 from speedkit.recipe import Recipe
-from speedkit.words import language
+from speedkit.support.messages import language
+from speedkit.tasks import images
 
 OFFLINE = Path(__file__).resolve().parent / "offline"
 
@@ -66,8 +66,8 @@ def one_core(monkeypatch):
 @pytest.fixture
 def quick(monkeypatch, generated, one_core):
     """A recipe of a few steps: 64 training and 100 validation images, batches of 16, two epochs."""
-    monkeypatch.setattr(data, "VALIDATION", 100)
-    monkeypatch.setattr(data, "PROBE", 32)
+    monkeypatch.setattr(images, "VALIDATION", 100)
+    monkeypatch.setattr(images, "PROBE", 32)
     return Recipe(subset=64, batch_size=16, epochs=2, stored_size=32, image_size=28, device="cpu")
 
 

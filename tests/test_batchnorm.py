@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from speedkit import Recipe
-from speedkit.data import CLASSES
-from speedkit.model import build
+from speedkit.recipe import Recipe
+from speedkit.tasks.images import CLASSES, build
 from speedkit.techniques import batchnorm
 
 

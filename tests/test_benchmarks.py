@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from speedkit import Recipe, Run, data
 from speedkit.meter import Meter
-from speedkit.model import build
+from speedkit.recipe import Recipe
+from speedkit.run import Run
+from speedkit.tasks import images as data
+from speedkit.tasks.images import build
 from speedkit.techniques.precision import Precision
 from speedkit.train import optimization
 from tests.benchmarks import loading, ratio, readme, rivals, several, sizes, step_cost

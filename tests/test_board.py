@@ -20,12 +20,15 @@ import pandas
 import pytest
 
 import speedkit as sk
-from speedkit.compare import ARMS, CLAIMS, LOWER, METRICS, NO_DIFFERENCE, TOO_FEW, Comparison, Measured
-from speedkit.lab import board_chart, board_files, panel
-from speedkit.lab.board import COLUMNS, Board, Sharing
-from speedkit.lab.board_files import LARGEST_FILE, LONGEST_NAME, Folder, latest, read, share
-from speedkit.lab.kept import keep
-from speedkit.lab.predict import predict
+from speedkit.classroom.board import chart
+from speedkit.classroom.board import results as board_files
+from speedkit.classroom.board.results import LARGEST_FILE, LONGEST_NAME, Folder, latest, read, share
+from speedkit.classroom.board.widget import COLUMNS, Board, Sharing
+from speedkit.classroom.prediction import predict
+from speedkit.classroom.saved import save_result
+from speedkit.comparison.metrics import CLAIMS, LOWER, METRICS, NO_DIFFERENCE, TOO_FEW
+from speedkit.comparison.result import ARMS, Comparison, RunResult
+from speedkit.lab import panel
 from speedkit.recipe import Recipe
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -54,7 +57,7 @@ def compared(technique="cache", ratio=0.5, machine=None, pairs=5, spread=0.01, b
         for arm, factor in zip(ARMS, (1.0, ratio * math.exp(off)), strict=True):
             values = dict.fromkeys(METRICS, math.nan) | {"step_s": 0.01 * factor, "wait_s": 0.004 * factor}
             values |= {"seconds": 3.0 * factor, "validation_accuracy": 0.8 + 0.01 * (factor - 1), "reads": 960 * factor}
-            comparison.measured.append(Measured(pair, arm, pair, values))
+            comparison.measured.append(RunResult(pair, arm, pair, values))
     return comparison
 
 
@@ -161,9 +164,9 @@ def test_thirty_who_share_at_once_while_the_board_reads_lose_nothing(folder, tmp
         root = drawn(board)
         rows = [group for group in root.iter(f"{SVG}g") if group.get("class") == "sk-board-row"]
         assert root.get("data-n") == str(LEARNERS) == str(len(rows))
-        effects = [seen.row.effect for seen in board_chart.rows(board.results, technique, "seconds")]
+        effects = [seen.row.effect for seen in chart.rows(board.results, technique, "seconds")]
         assert effects == pytest.approx([0.4 * 1.05**i for i in range(LEARNERS)])
-        assert len({seen.who for seen in board_chart.rows(board.results, technique, "seconds")}) == LEARNERS
+        assert len({seen.who for seen in chart.rows(board.results, technique, "seconds")}) == LEARNERS
     if not alike:
         assert {result.machine.cores for result in board.results} == {1 + i for i in range(LEARNERS)}
 
@@ -218,7 +221,7 @@ def test_what_is_read_is_what_was_measured(folder):
 def test_without_a_verdict_there_is_no_interval_and_the_row_says_why(folder, pairs, smoke, said):
     share(compared(pairs=pairs, smoke=smoke), "Ada", folder)
     board = Board(folder)
-    (row,) = board_chart.rows(board.results, "cache", "seconds")
+    (row,) = chart.rows(board.results, "cache", "seconds")
     assert (row.row.low, row.row.high, row.verdict, row.result.smoke) == (None, None, said, smoke)
     assert row.row.effect == pytest.approx(0.5, rel=0.01)
     assert any("no verdict" in text for text in words(drawn(board)))
@@ -338,7 +341,7 @@ def test_shared_again_the_latest_counts(folder):
     share(compared(ratio=0.8), "Grace", folder)
     share(compared("workers", 1.3), "Ada", folder)
     board = Board(folder, "cache", "seconds")
-    shown = board_chart.rows(board.results, "cache", "seconds")
+    shown = chart.rows(board.results, "cache", "seconds")
     assert [(one.who, round(one.row.effect, 2)) for one in shown] == [("Ada", 0.5), ("Grace", 0.8)]
     assert len(board.results) == 3
     assert len(list(folder.iterdir())) == 5
@@ -375,7 +378,7 @@ def test_two_machines_with_one_nickname_stay_apart_and_those_without_are_numbere
     learner("the last")
     share(compared(machine=card(0)), "", folder)
     share(compared("workers", machine=card(0)), "", folder)
-    called = board_chart.names(seen(folder).results)
+    called = chart.names(seen(folder).results)
     assert list(called.values()) == ["Ada", "Ada (2)", "Ada (3)", "machine 1", "machine 2"]
 
 
@@ -648,7 +651,7 @@ def test_effects_lie_on_a_logarithmic_axis_around_one(folder):
     share(compared(ratio=2.0, machine=card(1)), folder=folder)
     board = Board(folder)
     root = drawn(board)
-    line = board_chart.axis(board_chart.rows(board.results, "cache", "seconds"), "seconds")
+    line = chart.axis(chart.rows(board.results, "cache", "seconds"), "seconds")
     middle = line.at(1.0)[0]
     assert circle(root, 0) == pytest.approx(line.at(0.5)[0], abs=1.5)
     assert middle - circle(root, 0) == pytest.approx(circle(root, 1) - middle, abs=3)
@@ -667,22 +670,22 @@ def test_one_absurd_effect_does_not_squash_the_others(folder, good):
                 row |= {"effect": effect, "low": effect, "high": effect}
         (folder / f"{name}.json").write_text(json.dumps(kept), encoding="utf-8")
     board = Board(folder)
-    line = board_chart.axis(board_chart.rows(board.results, "cache", "seconds"), "seconds")
+    line = chart.axis(chart.rows(board.results, "cache", "seconds"), "seconds")
     assert line.at(1e90)[1] == 1
     assert line.at(1e-90)[1] == -1
     assert line.at(0.5)[1] == 0
-    assert math.exp(line.high) <= 2 * board_chart.FURTHEST
+    assert math.exp(line.high) <= 2 * chart.FURTHEST
     assert any(text.startswith("× 1e+90") for text in words(drawn(board)))
 
 
 def test_colours_say_the_name_of_the_hardware_and_of_many_names_the_kind(folder):
     for i in range(5):
         share(compared(machine=card(i)), folder=folder)
-    found, by_name = board_chart.colours(seen(folder).results)
+    found, by_name = chart.colours(seen(folder).results)
     assert by_name
     assert len(set(found.values())) == 5
     share(compared(machine=card(0, name="a sixth")), folder=folder)
-    found, by_name = board_chart.colours(seen(folder).results)
+    found, by_name = chart.colours(seen(folder).results)
     assert not by_name
     assert found["cpu", "a sixth"] == found["cpu", "EPYC"] != found["cuda", "Tesla T4"] != found["mps", "M2"]
     assert {"CPU", "NVIDIA GPU", "Apple GPU"} <= set(words(drawn(Board(folder))))
@@ -710,7 +713,7 @@ def test_the_words_say_what_the_chart_shows(folder):
 def test_hardware_is_said_shortly():
     def said(name, kind="cpu", cores=8):
         machine = board_files.Hardware(name, kind, "Linux", cores, None, None)
-        return board_chart.hardware(SimpleNamespace(machine=machine))
+        return chart.hardware(SimpleNamespace(machine=machine))
 
     assert said("Intel(R) Core(TM) i7-1165G7 CPU @ 2.80GHz") == "Intel Core i7-1165G7, 8 cores"
     assert said("AMD EPYC 7B13 64-Core Processor", cores=1) == "AMD EPYC 7B13, 1 core"
@@ -719,10 +722,10 @@ def test_hardware_is_said_shortly():
 
 
 def test_wide_letters_count_twice_where_a_text_is_cut():
-    assert board_chart.cut("林小明", 6) == "林小明"
-    assert board_chart.cut("林小明林小明", 6) == "林小…"
-    assert board_chart.cut("abcdef", 6) == "abcdef"
-    assert board_chart.cut("abcdefg", 6) == "abcde…"
+    assert chart.cut("林小明", 6) == "林小明"
+    assert chart.cut("林小明林小明", 6) == "林小…"
+    assert chart.cut("abcdef", 6) == "abcdef"
+    assert chart.cut("abcdefg", 6) == "abcde…"
 
 
 def test_a_long_nickname_is_cut_but_not_its_number(folder, learner):
@@ -734,7 +737,7 @@ def test_a_long_nickname_is_cut_but_not_its_number(folder, learner):
 
 
 def test_a_room_that_is_too_large_for_the_chart_is_told_so(folder, monkeypatch):
-    monkeypatch.setattr(board_chart, "MOST_ROWS", 2)
+    monkeypatch.setattr(chart, "MOST_ROWS", 2)
     for i in range(4):
         share(compared(machine=card(i)), folder=folder)
     board = Board(folder)
@@ -748,8 +751,8 @@ def test_a_room_that_is_too_large_for_the_chart_is_told_so(folder, monkeypatch):
     [("cache", "seconds"), ("workers", "wait_s"), ("precision", "step_s"), ("augment", "peak_memory")],
 )
 def test_a_technique_begins_with_the_time_that_it_is_about(technique, metric):
-    assert board_chart.first_metric(technique) == metric
-    assert board_chart.first_metric("other") == "step_s"
+    assert chart.first_metric(technique) == metric
+    assert chart.first_metric("other") == "step_s"
 
 
 # The board in a notebook
@@ -862,8 +865,8 @@ def test_what_is_not_on_the_board_is_refused(folder, given):
 def test_a_nickname_and_a_click_share_what_the_lessons_have_kept(folder, monkeypatch):
     assert "nothing yet" in Sharing(folder).line.value
     predict("cache", seconds=2.0)
-    keep(compared())
-    keep(compared("workers", 1.2))
+    save_result(compared())
+    save_result(compared("workers", 1.2))
     form = Sharing(folder)
     assert "Workers, Cache" in form.line.value
     form.name.value = "Ada"
@@ -922,6 +925,6 @@ def test_no_text_in_the_csv_is_a_formula(folder, good, tmp_path, start):
 def test_no_difference_is_a_verdict_like_the_others(folder):
     share(compared(ratio=1.0, spread=0.2), folder=folder)
     board = Board(folder)
-    (row,) = board_chart.rows(board.results, "cache", "seconds")
+    (row,) = chart.rows(board.results, "cache", "seconds")
     assert row.verdict == NO_DIFFERENCE
     assert "1 result: 1 no difference detected." in words(drawn(board))

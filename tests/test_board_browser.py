@@ -8,8 +8,8 @@ from in_browser import RUN_CELL, button, end_kernels, outputs
 from playwright.sync_api import expect
 from test_board import SCRIPT, card, compared
 
-from speedkit.lab.board_files import share
-from speedkit.lab.predict import predict
+from speedkit.classroom.board.results import share
+from speedkit.classroom.prediction import predict
 
 pytestmark = pytest.mark.browser
 
@@ -109,7 +109,7 @@ def test_a_click_shares_what_the_lessons_have_kept(page, smoke_server, tmp_path,
     cells = [
         "import os, sys\n\nimport speedkit as sk\n\n"
         f"os.environ |= {{'SPEEDKIT_RUNS': {str(tmp_path / 'runs')!r}, 'SPEEDKIT_BOARD': {str(tmp_path / 'board')!r}}}",
-        f"sys.path.append({str(request.path.parent)!r})\nfrom test_board import compared\nsk.keep(compared())\n"
+        f"sys.path.append({str(request.path.parent)!r})\nfrom test_board import compared\nsk.save_result(compared())\n"
         "sk.Sharing()",
         "sk.Board(every=0.5)",
     ]

@@ -9,8 +9,9 @@ import torch
 from conftest import run_through
 from PIL import Image
 
-from speedkit import data, hardware
-from speedkit.data import DataError
+from speedkit import loading
+from speedkit.support.errors import DataError
+from speedkit.tasks import images as data
 from speedkit.techniques import caching
 
 CACHES = ("off", "disk", "ram", "device")
@@ -21,7 +22,7 @@ class Epochs:
 
     def __init__(self, recipe, epochs=2):
         _, loaded = run_through(data.load(recipe))
-        _, loader = run_through(data.make_loader(recipe, loaded, "cpu"))
+        _, loader = run_through(loading.make_loader(recipe, loaded, "cpu"))
         self.source = loaded.train
         self.cache = loader.loader.dataset.cache if recipe.cache != "device" else None
         try:
@@ -91,7 +92,7 @@ def test_the_next_run_finds_the_disk_cache_filled(quick):
     first, second = Epochs(recipe), Epochs(recipe.but(seed=5))
     assert (first.reads, second.reads) == ([64, 0], [0, 0])
     assert torch.equal(second.images, Epochs(recipe.but(seed=5, cache="off")).images)
-    data.clear_disk_cache()
+    loading.clear_disk_cache()
     assert Epochs(recipe).reads == [64, 0]
 
 
@@ -169,12 +170,12 @@ def test_a_sent_disk_cache_is_the_same_file(tmp_path):
 
 
 def test_too_little_shared_memory_is_said_with_the_way_out(quick, monkeypatch):
-    monkeypatch.setattr(hardware, "shared_memory_free", lambda: 1000)
+    monkeypatch.setattr(loading, "shared_memory_free", lambda: 1000)
     with pytest.raises(DataError, match=r"does not fit into /dev/shm .*cache='disk' or workers=0, or .*shm-size"):
         Epochs(quick.but(cache="ram", workers=2))
     assert Epochs(quick.but(cache="ram")).reads == [64, 0]  # nothing is shared without workers
-    monkeypatch.setattr(hardware, "shared_memory_free", lambda: None)
-    assert data.make_cache(quick.but(cache="ram", workers=2), run_through(data.load(quick))[1]).images.is_shared()
+    monkeypatch.setattr(loading, "shared_memory_free", lambda: None)
+    assert loading.make_cache(quick.but(cache="ram", workers=2), run_through(data.load(quick))[1]).images.is_shared()
 
 
 def test_a_full_disk_is_said_with_the_way_out(quick, monkeypatch):

@@ -13,7 +13,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from speedkit.lab import chart
+from speedkit import run as run_module
+from speedkit.lab import axes as axes_module
+from speedkit.lab import picture
+from speedkit.lab.chart import content, figure, svg
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 
@@ -36,7 +39,7 @@ def run_of(steps, device="cpu", status="running", epochs=0, recipe=None, **colum
 
 
 def parsed(run, earlier=()):
-    return ElementTree.fromstring(chart.svg(run, earlier))
+    return ElementTree.fromstring(svg.svg(run, earlier))
 
 
 def words(root):
@@ -62,7 +65,7 @@ def points(path):
 @pytest.mark.parametrize("steps", [0, 1, 2, 80, 81, 82, 160, 161, 162, 1000, 12_345])
 def test_thinning_keeps_the_first_step_the_extremes_and_the_sum(steps):
     values = np.random.default_rng(0).lognormal(size=steps)
-    line = chart.thin(values, 80, raw=160)
+    line = content.thin(values, 80, raw=160)
     assert len(line.x) == (steps if steps <= 160 else len(line.mean)) <= 160
     if steps > 160:
         assert len(line.x) <= 81
@@ -75,14 +78,14 @@ def test_thinning_keeps_the_first_step_the_extremes_and_the_sum(steps):
 
 def test_a_point_is_the_mean_of_equally_many_steps():
     values = np.arange(1.0, 1 + 1 + 4 * 80)  # step n took n
-    line = chart.thin(values, 80)
+    line = content.thin(values, 80)
     np.testing.assert_allclose(line.mean, line.x)
     np.testing.assert_allclose(line.high[1:] - line.low[1:], 3)
 
 
 def test_points_stay_in_place_while_a_run_grows():
     values = np.random.default_rng(0).random(1000)
-    shorter, longer = chart.thin(values[:900], 80), chart.thin(values, 80)
+    shorter, longer = content.thin(values[:900], 80), content.thin(values, 80)
     np.testing.assert_array_equal(shorter.mean[:50], longer.mean[:50])
 
 
@@ -90,7 +93,7 @@ def test_what_is_not_available_is_left_out_of_a_point_and_a_gap_where_nothing_is
     values = np.full(1 + 8 * 64, 2.0)
     values[5] = math.nan
     values[1 + 8 * 10 : 1 + 8 * 12] = [math.nan, math.inf] * 8
-    line = chart.thin(values, 64)
+    line = content.thin(values, 64)
     assert np.flatnonzero(np.isnan(line.mean)).tolist() == [11, 12]
     assert np.nanmin(line.mean) == np.nanmax(line.mean) == 2
 
@@ -100,7 +103,7 @@ def test_what_is_not_available_is_left_out_of_a_point_and_a_gap_where_nothing_is
 
 @pytest.mark.parametrize("high", [3e-9, 0.0034, 1, 7, 99, 100, 101, 12_345, 3e15, 1e90])
 def test_ticks_are_nice_distinct_and_reach_the_highest_value(high):
-    axis = chart.scale(0, high, "ms")
+    axis = axes_module.scale(0, high, "ms")
     step = np.diff(list(axis.ticks))[0]
     assert round(step / 10 ** math.floor(math.log10(step) + 1e-6), 6) in (1, 2, 5)
     assert 2 <= len(axis.ticks) <= 7
@@ -116,7 +119,7 @@ def test_the_first_step_is_marked_at_the_top_and_does_not_squash_the_others():
     root = parsed(run_of(100, compute_s=compute))
     heights = points(*paths(root, "step_s"))[:, 1]
     assert heights[0] == 0
-    assert (heights[1:] < chart.HEIGHT / 2).all()
+    assert (heights[1:] < svg.HEIGHT / 2).all()
     assert "▲ first step 3 s" in words(root)
     clipped = [path for path in root.iter(f"{SVG}path") if path.get("class") == "sk-clipped"]
     assert [path.get("d").count("M") for path in clipped] == [1]
@@ -125,7 +128,7 @@ def test_the_first_step_is_marked_at_the_top_and_does_not_squash_the_others():
 def test_a_short_slow_run_is_not_clipped_by_a_long_fast_one():
     root = parsed(run_of(20, compute_s=0.5), [run_of(5000, status="finished")])
     assert not any("▲" in text for text in words(root))
-    assert points(*[p for p in paths(root, "step_s") if p.get("stroke") == chart.INK])[:, 1].min() > 0
+    assert points(*[p for p in paths(root, "step_s") if p.get("stroke") == picture.INK])[:, 1].min() > 0
 
 
 # The SVG
@@ -167,7 +170,7 @@ def test_the_size_does_not_grow_with_the_run():
     for steps in (160, 161, 640, 641, 20_000):
         noisy = {name: value * rng.lognormal(0, 0.5, steps) for name, value in FINITE.items()}
         run = run_of(steps, epochs=min(steps, 300), **noisy)
-        assert len(chart.svg(run, [run] * 6)) < 25_000
+        assert len(svg.svg(run, [run] * 6)) < 25_000
 
 
 def test_the_highest_step_survives_thinning():
@@ -198,7 +201,7 @@ def test_earlier_runs_have_their_own_dash_colour_and_name():
     earlier = [run_of(10, status="finished") for _ in range(6)]
     lines = paths(parsed(run_of(10), earlier), "memory")
     looks = [(line.get("stroke"), line.get("stroke-dasharray")) for line in lines]
-    assert looks[0] == (chart.INK, None)
+    assert looks[0] == (picture.INK, None)
     assert len(set(looks)) == 7
     said = words(parsed(run_of(10), earlier))
     assert {"baseline", "baseline (2)", "baseline (6)", "this run: baseline (7)"} <= set(said)
@@ -206,7 +209,7 @@ def test_earlier_runs_have_their_own_dash_colour_and_name():
 
 def test_labels_that_repeat_name_the_setting_that_differs():
     recipes = [Recipe(), Recipe(learning_rate=0.1), Recipe(workers=2), Recipe()]
-    assert chart.labels([Run(recipe) for recipe in recipes]) == [
+    assert run_module.labels([Run(recipe) for recipe in recipes]) == [
         "baseline",
         "baseline, learning_rate 0.1",
         "2 workers",
@@ -216,7 +219,7 @@ def test_labels_that_repeat_name_the_setting_that_differs():
 
 def test_labels_are_escaped(monkeypatch):
     monkeypatch.setattr(Run, "label", "<script>alert('$x$ & \"y\"')</script>")
-    drawn = chart.svg(run_of(3), [run_of(3)])
+    drawn = svg.svg(run_of(3), [run_of(3)])
     assert "<script" not in drawn
     assert "<script>alert('$x$ & \"y\"')</script>" in words(ElementTree.fromstring(drawn))
 
@@ -229,7 +232,7 @@ def test_colours_stand_out_from_both_backgrounds(theme, background):
         linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)]
         return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
-    for colour in (chart.WAITING, chart.COMPUTING, *chart.EARLIER_COLOURS):
+    for colour in (picture.WAITING, picture.COMPUTING, *picture.EARLIER_COLOURS):
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         dim, bright = sorted((luminance(rgb), luminance(background)))
         assert (bright + 0.05) / (dim + 0.05) >= 3, f"{colour} on {theme}"
@@ -261,13 +264,13 @@ def test_odd_runs_are_drawn(name, other):
     root = parsed(run, earlier)
     assert root.get("data-n") == str(run.count)
     assert not re.search(r"\b(nan|inf)\b", "".join(words(root)) + "".join(p.get("d") for p in root.iter(f"{SVG}path")))
-    assert chart.text(run, earlier)
+    assert content.text(run, earlier)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ODD)
 def test_odd_runs_have_a_figure(name):
-    assert chart.png(ODD[name], [ODD["one step"]]).startswith(b"\x89PNG")
+    assert figure.png(ODD[name], [ODD["one step"]]).startswith(b"\x89PNG")
 
 
 def test_a_series_without_figures_says_so():
@@ -318,9 +321,9 @@ def test_what_is_kept_of_a_finished_run_goes_with_it_and_follows_the_run_until_t
     assert parsed(run).get("data-n") == "10"
     run.step(epoch=0, t=0.0, step_s=0.005, **FINITE | {"loss": 3.0})
     run.status = "finished"
-    first = chart.svg(run)
+    first = svg.svg(run)
     assert ElementTree.fromstring(first).get("data-n") == "11"
-    assert chart.svg(run) == first
+    assert svg.svg(run) == first
     gone = weakref.ref(run)
     del run
     gc.collect()
@@ -331,7 +334,7 @@ def test_what_is_kept_of_a_finished_run_goes_with_it_and_follows_the_run_until_t
 
 
 def test_text_has_the_last_figures_of_all_runs():
-    said = chart.text(run_of(50, epochs=2), [run_of(20, status="finished", recipe=Recipe(batch_size=64, workers=2))])
+    said = content.text(run_of(50, epochs=2), [run_of(20, status="finished", recipe=Recipe(batch_size=64, workers=2))])
     assert said.splitlines() == [
         "baseline (running): step 50",
         "time of a step: 2 ms waiting for data + 3 ms computing",
@@ -344,13 +347,13 @@ def test_text_has_the_last_figures_of_all_runs():
 
 def test_figures_are_of_the_recent_steps_while_a_run_goes_on_and_of_all_once_it_is_over():
     compute = np.r_[9.0, np.full(200, 0.01), np.full(40, 0.03)]  # 200 × 10 ms and 40 × 30 ms: 13.3 ms on average
-    assert "+ 30 ms computing" in chart.text(run_of(241, compute_s=compute))
-    assert "+ 13.3 ms computing" in chart.text(run_of(241, compute_s=compute, status="finished"))
+    assert "+ 30 ms computing" in content.text(run_of(241, compute_s=compute))
+    assert "+ 13.3 ms computing" in content.text(run_of(241, compute_s=compute, status="finished"))
 
 
 def test_the_figure_has_the_same_axes_and_lines():
     earlier = [run_of(50, status="finished", epochs=2)]
-    drawn = chart.figure(run_of(400, status="finished", epochs=4), earlier)
+    drawn = figure.figure(run_of(400, status="finished", epochs=4), earlier)
     assert len(drawn.axes) == 5  # four, and accuracy on the right of the last
     assert [len(axes.lines) for axes in drawn.axes] == [2, 2, 2, 2, 2]
     assert [len(axes.collections) for axes in drawn.axes[:4]] == [3, 1, 1, 1]
@@ -364,7 +367,7 @@ def test_png_is_drawn_in_threads_without_pyplot_and_mathtext(monkeypatch):
     monkeypatch.setattr(MathTextParser, "parse", lambda *args, **kwargs: pytest.fail("mathtext was used"))
     monkeypatch.setattr(Run, "label", "costs $1$ and $2$")
     images = []
-    threads = [threading.Thread(target=lambda: images.append(chart.png(run_of(5), [run_of(5)]))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: images.append(figure.png(run_of(5), [run_of(5)]))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

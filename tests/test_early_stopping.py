@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from speedkit import Run, fit, train
+from speedkit import train
+from speedkit.run import Run
 from speedkit.techniques.early_stopping import EarlyStopping
+from speedkit.train import fit
 
 
 class Marked(nn.Module):
@@ -112,12 +114,12 @@ def fake_losses(monkeypatch, loop, losses):
 def test_a_run_ends_at_the_expected_epoch_with_the_best_weights(monkeypatch, loop, quick):
     seen, kept = fake_losses(monkeypatch, loop, [3, 2, 2.5, 2.4, 1]), []
     run = Run(quick.but(early_stopping=2, epochs=5))
-    for _ in train(run.recipe, run, keep=kept.append):
+    for _ in train(run.recipe, run, on_model=kept.append):
         pass
     assert run.status == "finished"
     assert run.epoch_column("validation_loss").tolist() == [3, 2, 2.5, 2.4]
     assert run.count == 4 * 4  # four epochs of four batches
-    assert run.figures["best_epoch"] == 1
+    assert run.scalars["best_epoch"] == 1
     for now, best, last in zip(kept[0].parameters(), seen[1], seen[3], strict=True):
         assert torch.equal(now, best)
         assert not torch.equal(now, last)
@@ -125,7 +127,7 @@ def test_a_run_ends_at_the_expected_epoch_with_the_best_weights(monkeypatch, loo
 
 def test_a_run_whose_patience_holds_ends_with_the_best_weights_too(monkeypatch, loop, quick):
     seen, kept = fake_losses(monkeypatch, loop, [3, 1, 2]), []
-    for _ in train(quick.but(early_stopping=5, epochs=3), keep=kept.append):
+    for _ in train(quick.but(early_stopping=5, epochs=3), on_model=kept.append):
         pass
     assert len(seen) == 3
     assert all(torch.equal(now, best) for now, best in zip(kept[0].parameters(), seen[1], strict=True))
@@ -135,4 +137,4 @@ def test_without_early_stopping_all_epochs_are_run(monkeypatch, loop, quick):
     fake_losses(monkeypatch, loop, [1, 2, 3])
     run = fit(quick.but(epochs=3))
     assert len(run.epoch_column("t")) == 3
-    assert "best_epoch" not in run.figures
+    assert "best_epoch" not in run.scalars

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import speedkit
-from speedkit.lab import exercise
-from speedkit.lab.exercise import LESSONS, NOT_ATTEMPTED, RIGHT, WRONG, Exercise, exercises
+from speedkit.lessons import exercise
+from speedkit.lessons.exercise import LESSONS, NOT_ATTEMPTED, RIGHT, WRONG, Exercise, exercises
 
 ALL = [
     pytest.param(lesson, name, id=f"{lesson}.{name}")

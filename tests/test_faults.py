@@ -2,7 +2,7 @@
 
 After each fault the learner has read one sentence that says what happened and what to do, the next run works, and
 nothing is left behind. What a browser is needed for is in ``test_faults_browser.py``; files that are damaged, missing
-or hostile are in ``test_data.py`` and ``test_run.py``, recipes with wrong values in ``test_recipe.py``.
+or hostile are in ``test_images.py`` and ``test_run.py``, recipes with wrong values in ``test_recipe.py``.
 """
 
 import contextlib
@@ -26,13 +26,17 @@ from jupyter_client.manager import start_new_kernel
 from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from speedkit import Recipe, Run, data, fit, hardware
-from speedkit.data import DataError, Images
+from speedkit import hardware
 from speedkit.hardware import _start_methods
-from speedkit.lab import chart, tables
+from speedkit.lab import tables
+from speedkit.lab.chart import content, svg
 from speedkit.lab.panel import Panel
-from speedkit.run import NotFinite
-from speedkit.train import train
+from speedkit.loading import Images
+from speedkit.recipe import Recipe
+from speedkit.run import Run
+from speedkit.support.errors import DataError, NotFinite
+from speedkit.tasks import images
+from speedkit.train import fit, train
 
 SOAK = os.environ.get("SPEEDKIT_SOAK", "0") not in ("", "0")  # at full length: ten minutes and more
 TASK = 'sk.Recipe(model="mlp", data="jpeg", stored_size=32, subset=320, batch_size=32, epochs=1000, device="cpu")'
@@ -210,7 +214,7 @@ panel.start()
 panel._runner.join()
 print(panel._shown.status, panel.problem.value)
 panel.recipe = panel.recipe.but(model="small", batch_size=32)
-print(panel.run(subset=256).status, panel.runs[-1].figures["peak_memory"] / panel.runs[0].figures["peak_memory"])
+print(panel.run(subset=256).status, panel.runs[-1].figures["peak_memory"] / panel.runs[0].scalars["peak_memory"])
 """
 
 
@@ -300,7 +304,7 @@ def test_an_overflow_storm_of_fp16_gradients_updates_nothing_and_comes_to_an_end
     monkeypatch.setattr(loop.nn.functional, "cross_entropy", storm)
     weights = []
     recipe = quick.but(model="mlp", precision="fp16", allow_slow=True)
-    records = loop.train(recipe, keep=lambda model: weights.extend((model, model[2].weight.detach().clone())))
+    records = loop.train(recipe, on_model=lambda model: weights.extend((model, model[2].weight.detach().clone())))
     run = run_through(records)[1]
     assert run.status == "finished"
     assert torch.equal(weights[0][2].weight, weights[1])
@@ -356,7 +360,7 @@ def test_a_run_of_a_million_steps_comes_back(tmp_path):
     run.count = 1_000_000
     loaded = Run.load(run.save(tmp_path / "long.json"))
     assert loaded.count == 1_000_000
-    assert "1000000" in chart.text(loaded).replace(",", "")
+    assert "1000000" in content.text(loaded).replace(",", "")
 
 
 def test_script_in_a_run_s_texts_is_shown_as_text(tmp_path, quick):
@@ -368,7 +372,7 @@ def test_script_in_a_run_s_texts_is_shown_as_text(tmp_path, quick):
     kept["recipe"]["data"] = f"folder:{evil}"
     path.write_text(json.dumps(kept))
     run = Run.load(path)
-    for shown in (run._repr_html_(), chart.svg(run), tables.side_by_side(run, run)._repr_html_()):
+    for shown in (run._repr_html_(), svg.svg(run), tables.table_of_runs(run, run)._repr_html_()):
         assert "<script" not in shown
         assert "<img" not in shown
 
@@ -386,7 +390,7 @@ def test_a_picture_too_large_to_decode_is_refused_by_name(pictures):
     huge = pictures / "cat" / "huge.png"
     Image.new("1", (20_000, 20_000)).save(huge)
     with pytest.raises(DataError, match=r"huge\.png cannot be read as a picture .* replace or remove it\."):
-        run_through(data.load(Recipe(data=f"folder:{pictures}", batch_size=8)))
+        run_through(images.load(Recipe(data=f"folder:{pictures}", batch_size=8)))
 
 
 # The system does not tell
@@ -403,8 +407,8 @@ def test_without_permission_to_read_memory_and_load_the_run_goes_on_and_they_rea
     run = panel.run()
     assert run.status == "finished"
     assert run.summary()["peak memory of the processes"] == "n/a"
-    assert math.isnan(run.figures["others_share"])
-    assert "memory of the processes (resident): n/a" in chart.text(run) or "n/a" in chart.text(run)
+    assert math.isnan(run.scalars["others_share"])
+    assert "memory of the processes (resident): n/a" in content.text(run) or "n/a" in content.text(run)
 
 
 def test_one_core_is_enough(quick):
@@ -499,7 +503,7 @@ def test_no_pickle_is_loaded_anywhere():
     sources = [
         path
         for folder in ("speedkit", "notebooks")
-        for path in Path(data.__file__).parents[1].joinpath(folder).rglob("*.*")
+        for path in Path(images.__file__).parents[1].joinpath(folder).rglob("*.*")
     ]
     for path in sources:
         if path.suffix in (".py", ".ipynb"):

@@ -10,8 +10,11 @@ import psutil
 import pytest
 import torch
 
-from speedkit import Recipe, hardware
-from speedkit.hardware import CannotRun, Machine
+from speedkit import hardware, loading
+from speedkit.classroom import check
+from speedkit.hardware import Machine
+from speedkit.recipe import Recipe
+from speedkit.support.errors import CannotRun
 
 CPU = Machine(
     device="cpu",
@@ -64,12 +67,12 @@ def test_the_notes_say_what_will_happen():
 
 
 def test_the_memory_of_this_process_and_what_it_started_is_counted():
-    alone = hardware.footprint()
+    alone = check.footprint()
     assert 0.5 < sum(alone) / psutil.Process().memory_info().rss < 2
     assert alone.shared > 0 or sys.platform != "linux"
     with subprocess.Popen([sys.executable, "-c", "print('up'); input()"], stdin=-1, stdout=-1, text=True) as child:
         child.stdout.readline()
-        assert hardware.footprint().own > alone.own
+        assert check.footprint().own > alone.own
         child.communicate("\n")
 
 
@@ -83,7 +86,7 @@ def test_the_memory_of_this_process_and_what_it_started_is_counted():
     ],
 )
 def test_how_many_such_processes_the_memory_holds(monkeypatch, own, shared, words):
-    monkeypatch.setattr(hardware, "footprint", lambda: hardware.Footprint(own * 2**30, shared * 2**30))
+    monkeypatch.setattr(check, "footprint", lambda: check.Footprint(own * 2**30, shared * 2**30))
     assert words in CPU.room()
     assert "main memory" not in repr(CPU)  # before a training it would promise too much: ``check`` says it after one
 
@@ -156,7 +159,7 @@ def test_a_containers_limit_cuts_the_memory(monkeypatch):
 def test_what_the_system_does_not_say_is_none_or_a_plain_word(monkeypatch):
     monkeypatch.setattr(hardware, "_lines", lambda path: [])
     monkeypatch.setattr(hardware.Path, "is_dir", lambda path: False)
-    assert hardware.shared_memory_free() is None
+    assert loading.shared_memory_free() is None
     assert hardware._version("no-such-package-here") is None
     assert hardware._processor()
     assert not hardware._cpu_has("avx512_bf16")

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,24 +18,28 @@ from speedkit.recipe import SWITCHES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "speedkit"
-FLOORS = {
-    "french": 0,
-    "words": 0,
+FLOORS = {  # imports point downwards, from a higher number to a lower one or to the same; classroom and lessons: not
+    "support": 0,
+    "techniques": 0,
+    "locale": 0,
     "recipe": 1,
     "hardware": 1,
-    "techniques": 1,
-    "data": 2,
-    "turns": 2,
-    "model": 2,
+    "tasks": 2,
+    "loading": 2,
     "meter": 2,
     "run": 2,
     "train": 3,
-    "compare": 4,
-    "check": 4,
-    "__main__": 4,
-    "__init__": 5,
-    "lab": 6,
+    "comparison": 4,
+    "lab": 5,
+    "classroom": 6,
+    "lessons": 6,
+    "__main__": 7,
+    "__init__": 7,
 }
+SCHOOL = {"lab", "classroom", "lessons", "locale"}  # what training and comparing can do without
+BY_NAME = {"__init__", "__main__"}  # they reach the school only when it is asked for
+LONGEST_CHAIN = 9  # modules that import each other, one below the other
+PAGE, TECHNIQUE, WALL = 65, 85, 2500  # lines at most: train(), a technique, all that the training loop imports
 TOP_LEVEL = {"README.md", "requirements.txt", "notebooks", "speedkit", "data", "tests", "pyproject.toml", "LICENSE"}
 NOTEBOOK_ONLY = {"ipywidgets", "IPython", "matplotlib"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -79,60 +84,143 @@ def test_no_way_of_importing_is_overlooked(source, found):
     assert set(imports(source)) == found
 
 
+def at_once(path):
+    """The modules of ours that a file imports when it is loaded, as files."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        for name in imports(ast.unparse(node), ".".join(["speedkit", *path.relative_to(PACKAGE).parts[:-1]])):
+            parts = name.split(".")[1:] if name.split(".")[0] == "speedkit" else []
+            for end in range(len(parts), 0, -1):
+                place = PACKAGE.joinpath(*parts[:end])
+                found = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
+                if found.is_file():
+                    yield found
+                    break
+
+
+def below(path):
+    """Everything of ours that is loaded with a file, itself included."""
+    found, todo = set(), [path]
+    while todo:
+        if (each := todo.pop()) not in found:
+            found.add(each)
+            todo += at_once(each)
+    return found
+
+
+def lines(path):
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_downwards(path):
     own = part(path)
-    assert own in FLOORS, f"{path.name} has no floor: give it one in design and here"
+    assert own in FLOORS, f"{path.name} has no floor: give it one here"
     for other in ours(path) - {own}:
-        if own == "__init__" and other == "lab":
-            continue  # by name, when it is asked for; see below
+        if own in BY_NAME and other in SCHOOL:
+            continue  # see below
         assert FLOORS[other] <= FLOORS[own], f"{own} imports {other}"
+        assert {own, other} != {"classroom", "lessons"}, "they stand side by side"
 
 
-def test_the_parts_import_each_other_in_no_circle():
-    graph = {name: set() for name in FLOORS}
-    for path in MODULES:
-        graph[part(path)] |= ours(path) - {part(path)}
-    graph["__init__"].discard("lab")
+def test_modules_import_each_other_in_no_circle_and_in_short_chains():
+    graph = {path: set(at_once(path)) - {path} for path in MODULES}
+    depth = 0
     while graph:
-        free = {name for name, others in graph.items() if not others & graph.keys()}
-        assert free, f"a circle among {sorted(graph)}"
-        graph = {name: others for name, others in graph.items() if name not in free}
+        free = {path for path, others in graph.items() if not others & graph.keys()}
+        assert free, f"a circle among {sorted(str(path.relative_to(PACKAGE)) for path in graph)}"
+        graph = {path: others for path, others in graph.items() if path not in free}
+        depth += 1
+    assert depth <= LONGEST_CHAIN
+
+
+# Thin: the page, the wall, the deletion test, the cell
+
+
+def test_the_page_the_training_loop_fits_on_one():
+    tree = ast.parse((PACKAGE / "train.py").read_text(encoding="utf-8"))
+    (loop,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "train"]
+    assert loop.end_lineno - loop.lineno + 1 <= PAGE
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "techniques").glob("*.py")), ids=lambda path: path.stem)
 def test_a_technique_imports_nothing_of_ours_and_is_short(path):
     assert not ours(path)
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 85
+    assert lines(path) <= TECHNIQUE
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if part(p) != "lab"], ids=lambda path: path.stem)
+def test_the_wall_what_the_training_loop_stands_on_is_small_and_knows_nothing_of_the_school():
+    found = below(PACKAGE / "train.py") - {PACKAGE / "__init__.py"}
+    assert not {part(path) for path in found} & SCHOOL
+    assert sum(map(lines, found)) <= WALL, sorted((lines(path), str(path.relative_to(PACKAGE))) for path in found)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if part(p) not in SCHOOL], ids=lambda path: path.stem)
 def test_below_the_lab_nothing_imports_it_or_what_only_notebooks_need(path):
     names = set(imports(path.read_text(encoding="utf-8")))
     assert not {name.split(".")[0] for name in names} & NOTEBOOK_ONLY
-    if path.name != "__init__.py":
-        assert "lab" not in ours(path)
+    if part(path) not in BY_NAME:
+        assert not ours(path) & SCHOOL
 
 
-def test_the_package_reaches_the_lab_only_when_it_is_asked_for():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    at_once = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
-    assert not [name for node in at_once for name in imports(ast.unparse(node)) if "lab" in name.split(".")]
+def test_the_package_reaches_the_school_only_when_it_is_asked_for():
+    for name in BY_NAME:
+        assert not {part(path) for path in at_once(PACKAGE / f"{name}.py")} & SCHOOL
 
 
-def in_a_new_process(code, **environment):
+def test_the_deletion_test_without_the_school_it_trains_compares_and_answers_in_a_terminal(tmp_path):
+    """Really run: a copy in which the four folders are gone."""
+    shutil.copytree(PACKAGE, tmp_path / "speedkit", ignore=shutil.ignore_patterns("__pycache__", *SCHOOL))
+    assert not [name for name in SCHOOL if (tmp_path / "speedkit" / name).exists()]
+    settings = {"PYTHONPATH": str(tmp_path), "SPEEDKIT_DATA": str(ROOT / "data"), "SPEEDKIT_SMOKE": "1"}
+    settings |= {"SPEEDKIT_GENERATED": str(tmp_path / "generated"), "SPEEDKIT_RUNS": str(tmp_path / "runs")}
+    code = """
+import pathlib, speedkit as sk
+from speedkit.comparison.runs import comparing
+assert pathlib.Path(sk.__file__).parent.parent == pathlib.Path.cwd(), sk.__file__
+recipe = sk.Recipe(subset=64, batch_size=16, device="cpu")
+print(sk.fit(recipe).status)
+*_, comparison = comparing(recipe, recipe.but(cache="ram"), pairs=1, claims=sk.CLAIMS["cache"])
+print(comparison.status, len(comparison.rows))
+"""
+    done = in_a_new_process(code, cwd=tmp_path, **settings)
+    assert done.stdout.split() == ["finished", "finished", "9"], done.stderr
+    command = [sys.executable, "-m", "speedkit", "--subset", "64", "--batch-size", "16", "--device", "cpu"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=120, env=os.environ | settings, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("0[1-9]*.ipynb")), ids=lambda path: path.stem)
+def test_the_cell_a_lesson_imports_the_kit_and_itself(path):
+    """What it needs of torch and of Python itself apart."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    lesson = path.stem.partition("_")[2]
+    found = {name for name in imports(code) if name.split(".")[0] not in {"torch", *sys.stdlib_module_names}}
+    assert found == {"speedkit", f"speedkit.lessons.{lesson}.lesson"}
+    assert f"import speedkit as sk\nfrom speedkit.lessons.{lesson} import lesson\n" in code
+
+
+def in_a_new_process(code, cwd=ROOT, **environment):
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, env=os.environ | environment)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, env=os.environ | environment)
 
 
 def test_at_run_time_nothing_of_the_notebook_is_loaded():
     """Also after a run and a comparison were loaded, and the terminal's command was."""
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES if part(path) not in SCHOOL]
     code = f"""
-import sys, speedkit, speedkit.train
-for name in {[p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__")]}:
-    __import__(f"speedkit.{{name}}")
+import sys, speedkit, importlib
+for name in {[name for name in names if not name.endswith("__main__")]}:
+    importlib.import_module(name.removesuffix(".__init__"))
 speedkit.Run(speedkit.Recipe())._repr_html_()
-found = {NOTEBOOK_ONLY} & set(sys.modules) | {{name for name in sys.modules if name.startswith("speedkit.lab")}}
+found = {NOTEBOOK_ONLY} & set(sys.modules)
+found |= {{name for name in sys.modules if name.startswith("speedkit.") and name.split(".")[1] in {SCHOOL}}}
 print(sorted(found))
 """
     done = in_a_new_process(code)
@@ -140,9 +228,20 @@ print(sorted(found))
     assert done.returncode == 0
 
 
+def test_everything_that_a_learner_types_is_offered_and_there():
+    code = """
+import speedkit as sk
+missing = [name for name in sk.__all__ if not hasattr(sk, name) or name not in dir(sk)]
+undocumented = [name for name in sk.__all__ if callable(getattr(sk, name)) and not getattr(sk, name).__doc__]
+print(missing, undocumented, callable(sk.compare))
+"""
+    done = in_a_new_process(code)
+    assert done.stdout.split() == ["[]", "[]", "True"], done.stderr
+
+
 def test_importing_the_package_does_not_load_torchvision():
     """It takes about as long to load as torch, and only some recipes need it."""
-    done = in_a_new_process("import sys, speedkit, speedkit.data; print('torchvision' in sys.modules)")
+    done = in_a_new_process("import sys, speedkit, speedkit.tasks.images; print('torchvision' in sys.modules)")
     assert done.stdout.strip() == "False", done.stderr
 
 

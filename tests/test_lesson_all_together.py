@@ -7,11 +7,11 @@ import pytest
 
 import speedkit as sk
 from speedkit import hardware
-from speedkit.compare import CLAIMS, METRICS, Comparison, Measured
-from speedkit.lab import kept as shelf
-from speedkit.lab.kept import Kept, keep, kept
-from speedkit.lab.lessons import all_together as lesson
-from speedkit.lab.picture import show
+from speedkit.classroom import saved
+from speedkit.classroom.saved import SavedComparisons, save_result, saved_comparisons
+from speedkit.comparison.metrics import CLAIMS, METRICS
+from speedkit.comparison.result import Comparison, RunResult
+from speedkit.lessons.all_together import lesson
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 
@@ -28,7 +28,7 @@ def run_of(recipe=None, wait_s=0.03, compute_s=0.01, steps=4, **figures):
     for i in range(steps):
         slow = 10 if i == 0 else 1
         run.step(wait_s=slow * wait_s, compute_s=slow * compute_s, step_s=slow * (wait_s + compute_s), t=i)
-    run.figures |= figures
+    run.scalars |= figures
     return run
 
 
@@ -42,7 +42,7 @@ def compared(baseline, variant, *, pairs=5, claims=(), scatter=0.0, machine=None
         for name, effect in effects.items():
             wobble = scatter * (-1) ** pair
             after[name] = before[name] * (effect + wobble) if METRICS[name].is_ratio else before[name] + effect / 100
-        comparison.measured += [Measured(pair, "baseline", pair, before), Measured(pair, "variant", pair, after)]
+        comparison.measured += [RunResult(pair, "baseline", pair, before), RunResult(pair, "variant", pair, after)]
     return comparison
 
 
@@ -151,7 +151,7 @@ def test_of_several_turns_the_shortest_step_is_kept_and_their_order_is_turned(qu
         return run_of(recipe, wait_s=0.0, compute_s=next(lengths))
 
     monkeypatch.setattr(lesson, "fit", fit)
-    found = lesson.trials(quick, {"channels_last": {"channels_last": True}}, turns=2, progress=False)
+    found = lesson.trials(quick, {"channels_last": {"channels_last": True}}, rounds=2, progress=False)
     assert made == [False, True, True, False]
     assert (found.step_s("as it is"), found.step_s("channels_last")) == (0.02, 0.01)
     assert "The better of 2 turns each" in repr(found)
@@ -218,7 +218,7 @@ def test_the_figure_shows_waiting_and_the_rest_of_every_stage():
     legend = axes.figure.legends[0]
     assert [text.get_text() for text in legend.get_texts()] == ["waiting for data", "the rest"]
     assert {patch.get_alpha() for patch in legend.get_patches()} == {1.0}
-    assert show(lesson.bottleneck(one, two)).png.startswith(b"\x89PNG")
+    assert lesson.bottleneck(one, two).png.startswith(b"\x89PNG")
 
 
 # The race
@@ -228,9 +228,9 @@ def racer(accuracies, seconds, test=None, **figures):
     run = run_of(**figures)
     for i, accuracy in enumerate(accuracies, 1):
         run.epoch(t=seconds * i / len(accuracies), validation_accuracy=accuracy)
-    run.figures["prepare_s"] = 1.0
+    run.scalars["prepare_s"] = 1.0
     if test:
-        run.figures["test_accuracy"] = test
+        run.scalars["test_accuracy"] = test
     return run
 
 
@@ -304,11 +304,11 @@ def cache_comparison(**options):
 
 
 def test_a_kept_comparison_comes_back_and_the_newest_counts(own_folder):
-    assert kept() == Kept({}, [])
+    assert saved_comparisons() == SavedComparisons({}, [])
     first = cache_comparison(seconds=0.5)
-    assert keep(first) is first
-    second = sk.keep(cache_comparison(seconds=0.25))
-    assert kept() == Kept({"cache": second}, [])
+    assert save_result(first) is first
+    second = sk.save_result(cache_comparison(seconds=0.25))
+    assert saved_comparisons() == SavedComparisons({"cache": second}, [])
     assert [path.name for path in (own_folder / "comparisons").iterdir()] == ["cache.json"]
 
 
@@ -316,27 +316,27 @@ def test_what_carries_no_verdict_is_not_kept(own_folder):
     few = cache_comparison(pairs=4)
     cut = cache_comparison()
     cut.smoke = True
-    assert keep(few) is few
-    assert keep(cut) is cut
+    assert save_result(few) is few
+    assert save_result(cut) is cut
     assert not own_folder.exists()
 
 
 def test_a_comparison_without_a_claim_is_about_nothing():
     with pytest.raises(ValueError, match="under the technique of its first claim"):
-        keep(compared(Recipe(), Recipe(cache="ram")))
+        save_result(compared(Recipe(), Recipe(cache="ram")))
 
 
 def test_where_nothing_can_be_written_the_comparison_says_so(own_folder):
     own_folder.write_text("a file where the folder should be")
-    assert "could not be kept" in keep(cache_comparison()).notes[-1]
+    assert "could not be kept" in save_result(cache_comparison()).notes[-1]
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format": 1, "kind": "prediction"}'])
 def test_a_damaged_file_is_told_and_does_not_stop_the_others(content):
-    sound = keep(cache_comparison())
-    path = shelf.path("precision")
+    sound = save_result(cache_comparison())
+    path = saved.path("precision")
     path.write_text(content)
-    found = kept()
+    found = saved_comparisons()
     assert found.comparisons == {"cache": sound}
     assert len(found.notes) == 1
     assert "precision" in found.notes[0]
@@ -351,7 +351,7 @@ def rows_of(table, technique):
 
 
 def test_the_table_holds_every_claim_and_says_what_was_not_measured():
-    table = lesson.summary(Kept({}, []))
+    table = lesson.summary(SavedComparisons({}, []))
     assert len(table.rows) == sum(map(len, CLAIMS.values()))
     assert {row[3] for row in table.rows} == {"not measured here yet"}
     page = table._repr_html_()
@@ -362,13 +362,13 @@ def test_the_table_holds_every_claim_and_says_what_was_not_measured():
 
 def test_a_lessons_comparison_counts_before_one_of_this_notebook():
     of_lesson, of_here = cache_comparison(seconds=0.5, reads=0.1), cache_comparison(seconds=2.0, reads=0.1)
-    table = lesson.summary(Kept({"cache": of_lesson}, []), of_here)
+    table = lesson.summary(SavedComparisons({"cache": of_lesson}, []), of_here)
     assert [row[3:] for row in rows_of(table, "cache")][1] == [
         "× 0.500 (× 0.500 to × 0.500)",
         "held here",
         "its lesson",
     ]
-    table = lesson.summary(Kept({}, []), of_here)
+    table = lesson.summary(SavedComparisons({}, []), of_here)
     assert rows_of(table, "cache")[1][3:] == ["× 2.000 (× 2.000 to × 2.000)", "the opposite", "this notebook"]
 
 
@@ -377,20 +377,20 @@ def test_a_comparison_that_can_tell_counts_before_one_that_cannot():
     variant = base.but(batchnorm=True)
     vague = compared(base, variant, claims=CLAIMS["batchnorm"], target_s=math.nan)
     clear = compared(base, variant, claims=CLAIMS["batchnorm"], target_s=0.5)
-    row = rows_of(lesson.summary(Kept({"batchnorm": vague}, []), clear), "batchnorm")[1]
+    row = rows_of(lesson.summary(SavedComparisons({"batchnorm": vague}, []), clear), "batchnorm")[1]
     assert row[4:] == ["held here", "this notebook"]
-    row = rows_of(lesson.summary(Kept({"batchnorm": vague}, [])), "batchnorm")[1]
+    row = rows_of(lesson.summary(SavedComparisons({"batchnorm": vague}, [])), "batchnorm")[1]
     assert row[4:] == ["cannot tell", "its lesson"]
 
 
 def test_another_machines_comparison_is_not_shown_as_measured_here():
     other = hardware.machine("cpu").to_dict() | {"name": "<b>Deep Thought</b>"}
-    table = lesson.summary(Kept({"cache": cache_comparison(machine=other)}, []))
+    table = lesson.summary(SavedComparisons({"cache": cache_comparison(machine=other)}, []))
     assert rows_of(table, "cache")[0][3] == "not measured here yet"
     assert "another machine" in table.caption
     assert "&lt;b&gt;Deep Thought" in table._repr_html_()
 
 
 def test_a_comparison_says_nothing_about_a_technique_that_it_does_not_change():
-    table = lesson.summary(Kept({}, []), cache_comparison(step_s=0.1))
+    table = lesson.summary(SavedComparisons({}, []), cache_comparison(step_s=0.1))
     assert {row[3] for row in rows_of(table, "workers")} == {"not measured here yet"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from speedkit.lab.lessons import augmentation as lesson
+from speedkit.lessons.augmentation import lesson
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.techniques.augmentation import BatchCropAndFlip, CropAndFlip

@@ -9,12 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from speedkit import first_batch
-from speedkit.lab.lessons import batchnorm as lesson
-from speedkit.lab.lessons.batchnorm import Sweep
-from speedkit.lab.picture import show
+from speedkit.lessons.batchnorm import lesson
+from speedkit.lessons.batchnorm.lesson import Sweep
 from speedkit.recipe import Recipe
-from speedkit.run import NotFinite
+from speedkit.support.errors import NotFinite
+from speedkit.train import first_batch
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def test_the_figure_marks_what_broke():
     figure = swept([[0.5], [0.9], [math.nan]], [[0.5], [0.6], [0.7]]).figure()
     crosses = [line.get_xdata().tolist() for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert crosses == [[0.0], []]
-    assert show(figure)._repr_png_().startswith(b"\x89PNG")
+    assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_a_sweep_trains_every_combination_and_survives_a_broken_run(quick, monkeypatch):

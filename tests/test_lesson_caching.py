@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from speedkit import data
-from speedkit.lab.lessons import caching as lesson
-from speedkit.lab.picture import show
+from speedkit import loading
+from speedkit.lessons.caching import lesson
 from speedkit.run import Run
+from speedkit.tasks import images as data
 from speedkit.techniques import augmentation, caching
 from speedkit.train import train
 
@@ -42,11 +42,11 @@ def test_a_run_of_one_epoch_has_no_hit_rate(quick):
 
 def test_real_runs_read_once_what_the_cache_holds(quick):
     recipe = quick.but(data="sqlite", cache="ram", epochs=3)
-    runs = [lesson._fit(recipe.but(cache_images=held), data.Images) for held in (None, 16)]
+    runs = [lesson._fit(recipe.but(cache_images=held), loading.Images) for held in (None, 16)]
     assert [lesson.hit_rate(run) for run in runs] == [1, 16 / 64]
     bars = lesson.epochs_figure(*runs).axes[0].patches
     assert [bar.get_height() for bar in bars] == [*runs[0].epoch_column("train_s"), *runs[1].epoch_column("train_s")]
-    assert show(lesson.epochs_figure(*runs)).png.startswith(b"\x89PNG")
+    assert lesson.epochs_figure(*runs).png.startswith(b"\x89PNG")
 
 
 def test_memory_is_counted_from_the_shapes(quick):
@@ -80,7 +80,7 @@ def dataset(kind, count=4, side=12):
 
 
 def test_the_wrong_order_freezes_the_first_variant_and_the_right_one_does_not():
-    right, wrong = (lesson.variants(dataset(kind), 2, 20) for kind in (data.Images, lesson.AugmentThenCache))
+    right, wrong = (lesson.variants(dataset(kind), 2, 20) for kind in (loading.Images, lesson.AugmentThenCache))
     assert len(wrong.flatten(1).unique(dim=0)) == 1
     assert len(right.flatten(1).unique(dim=0)) > 10  # of 98 that are possible
     assert right.shape == wrong.shape == (20, 1, 12, 12)
@@ -111,7 +111,7 @@ def test_another_data_set_can_be_trained_on(quick):
     """The loop takes the class that it is given: every image comes back as the constant 7."""
     seen = []
 
-    class Constant(data.Images):
+    class Constant(loading.Images):
         def __getitems__(self, keys):
             images, labels, reads = super().__getitems__(keys)
             seen.append(len(keys))
@@ -133,7 +133,7 @@ def test_frozen_pairs_the_seeds(quick, monkeypatch):
 
     monkeypatch.setattr(lesson, "_fit", fit)
     table = lesson.frozen(quick.but(seed=3), pairs=2, progress=False)
-    assert made == [(seed, kind) for seed in (3, 4) for kind in (data.Images, lesson.AugmentThenCache)]
+    assert made == [(seed, kind) for seed in (3, 4) for kind in (loading.Images, lesson.AugmentThenCache)]
     assert table.rows == [["3", "50.0%", "50.0%", "+0.00 points"], ["4", "50.0%", "50.0%", "+0.00 points"]]
     assert "2 of the 5 pairs" in table.caption
 
@@ -177,10 +177,10 @@ def test_dictionaries_are_filled_once_a_worker(quick, no_children):
 
 
 def test_without_workers_a_dictionary_does_what_it_should(quick):
-    _, loaded = [None, data.drain(data.load(quick))]
-    with_dictionary = data.Loader(quick, loaded, "cpu", lesson.Dictionary)
+    _, loaded = [None, loading.drain(data.load(quick))]
+    with_dictionary = loading.Loader(quick, loaded, "cpu", lesson.Dictionary)
     assert lesson._reads(with_dictionary.epoch, 2) == [64, 0]
-    plain = data.Loader(quick, loaded, "cpu")
+    plain = loading.Loader(quick, loaded, "cpu")
     for (one, labels, _), (other, expected, _) in zip(with_dictionary.epoch(1), plain.epoch(1), strict=True):
         assert torch.equal(one, other)
         assert torch.equal(labels, expected)

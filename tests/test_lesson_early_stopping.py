@@ -7,13 +7,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from speedkit import Run, fit
-from speedkit.compare import ARMS, METRICS, TOO_FEW, Comparison, Measured
-from speedkit.lab.lessons import early_stopping as lesson
-from speedkit.lab.lessons.early_stopping import Stop, Watched
-from speedkit.lab.picture import show
+from speedkit.comparison.metrics import METRICS, TOO_FEW
+from speedkit.comparison.result import ARMS, Comparison, RunResult
+from speedkit.lessons.early_stopping import lesson
+from speedkit.lessons.early_stopping.lesson import ScoredRun, StopEpoch
 from speedkit.recipe import Recipe
-from speedkit.run import Epoch, NotFinite
+from speedkit.run import Epoch, Run
+from speedkit.support.errors import NotFinite
+from speedkit.train import fit
 
 
 def a_run(losses, accuracies=None, train_losses=None, seed=0):
@@ -29,11 +30,11 @@ def a_run(losses, accuracies=None, train_losses=None, seed=0):
 @pytest.mark.parametrize(
     ("losses", "patience", "min_delta", "stop"),
     [
-        ([3, 2, 2.5, 1], 1, 0.0, Stop(3, 2, True)),
-        ([3, 2, 2.5, 1], 2, 0.0, Stop(4, 4, False)),
-        ([3, 2, 1], 1, 0.0, Stop(3, 3, False)),
-        ([3, 2.9, 2.8, 1], 1, 0.5, Stop(2, 1, True)),
-        ([math.nan, math.nan], 2, 0.0, Stop(2, None, True)),
+        ([3, 2, 2.5, 1], 1, 0.0, StopEpoch(3, 2, True)),
+        ([3, 2, 2.5, 1], 2, 0.0, StopEpoch(4, 4, False)),
+        ([3, 2, 1], 1, 0.0, StopEpoch(3, 3, False)),
+        ([3, 2.9, 2.8, 1], 1, 0.5, StopEpoch(2, 1, True)),
+        ([math.nan, math.nan], 2, 0.0, StopEpoch(2, None, True)),
     ],
 )
 def test_a_replay_ends_where_the_technique_would(losses, patience, min_delta, stop):
@@ -77,7 +78,8 @@ def test_what_if_has_a_row_for_each_choice():
 def runs_of(curves, images=4):
     """Watched runs of (losses, accuracies) whose test images were all wrong."""
     return [
-        Watched(a_run(*curve, seed=seed), np.zeros((len(curve[0]), images), bool)) for seed, curve in enumerate(curves)
+        ScoredRun(a_run(*curve, seed=seed), np.zeros((len(curve[0]), images), bool))
+        for seed, curve in enumerate(curves)
     ]
 
 
@@ -148,7 +150,7 @@ def test_the_table_leaves_out_sets_that_leave_too_few_fresh_images():
 
 def test_watching_changes_no_run_and_sees_every_epoch(quick):
     recipe = quick.but(model="mlp")
-    (one, two) = lesson.watched(recipe, seeds=2)
+    (one, two) = lesson.scored_runs(recipe, seeds=2)
     assert [one.run.recipe.seed, two.run.recipe.seed] == [0, 1]
     assert one.right.shape == (2, 10_000)
     assert one.right.dtype == bool
@@ -165,10 +167,10 @@ def test_a_run_that_breaks_is_left_out_and_said(quick, capsys, monkeypatch):
 
     monkeypatch.setattr(lesson, "train", breaks)
     monkeypatch.setattr(lesson, "_right", lambda model, images, labels: np.zeros(4, bool))
-    assert [one.run.recipe.seed for one in lesson.watched(quick, seeds=3)] == [0, 2]
+    assert [one.run.recipe.seed for one in lesson.scored_runs(quick, seeds=3)] == [0, 2]
     assert "Seed 1 is left out: The loss became nan at step 3." in capsys.readouterr().out
     with pytest.raises(NotFinite):
-        lesson.watched(quick.but(seed=1), seeds=1)
+        lesson.scored_runs(quick.but(seed=1), seeds=1)
 
 
 # Money
@@ -179,7 +181,7 @@ def comparison_of(off, on, joules=math.nan):
     for pair in range(5):
         for arm, value in zip(ARMS, (off, on), strict=True):
             values = dict.fromkeys(METRICS, math.nan) | {"seconds": value, "energy_j": joules}
-            result.measured.append(Measured(pair, arm, pair, values))
+            result.measured.append(RunResult(pair, arm, pair, values))
     return result
 
 
@@ -208,7 +210,7 @@ def test_the_figures_are_drawn_without_windows():
     curves = lesson.curves(runs[0].run, stopped)
     for figure in (lesson.sketch(), curves, lesson.noise(runs), lesson.optimism_figure(runs)):
         assert type(figure) is Figure
-        assert show(figure)._repr_png_().startswith(b"\x89PNG")
+        assert figure._repr_png_().startswith(b"\x89PNG")
     assert [axes.get_title() for axes in curves.axes] == ["early stopping off", "early stopping off"]
     kept = [axes.lines[2].get_xydata()[0].tolist() for axes in curves.axes]
     assert kept == [[4, 1], [2, 2]]  # the last weights where nothing chose, the best where early stopping did
@@ -219,7 +221,7 @@ def test_the_figures_are_drawn_without_windows():
 
 def test_smoke_runs_are_few_and_say_so(quick, monkeypatch):
     monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
-    runs = lesson.watched(quick.but(model="mlp"), seeds=8)
+    runs = lesson.scored_runs(quick.but(model="mlp"), seeds=8)
     assert len(runs) == 2
     assert runs[0].right.shape[1] == 1000
     for table in (lesson.patience_table(runs), lesson.optimism_table(runs), lesson.what_if(runs[0].run)):

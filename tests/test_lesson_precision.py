@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from speedkit import CannotRun, Recipe
-from speedkit.compare import NEEDED_PAIRS, TOO_FEW
-from speedkit.lab.lessons import precision as lesson
+from speedkit.comparison.metrics import TOO_FEW
+from speedkit.comparison.stats import NEEDED_PAIRS
+from speedkit.lessons import shared
+from speedkit.lessons.precision import formats, lesson, operators, storage
+from speedkit.recipe import Recipe
+from speedkit.support.errors import CannotRun
 from speedkit.techniques.precision import Precision
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,46 +32,46 @@ def quantise(weight, bits):
 
 @pytest.mark.parametrize("name", TYPES)
 def test_the_formats_are_those_of_torch(name):
-    of, torchs = lesson.FORMATS[name], torch.finfo(TYPES[name])
+    of, torchs = formats.FORMATS[name], torch.finfo(TYPES[name])
     assert (of.bits, of.largest, of.smallest_normal) == (torchs.bits, torchs.max, torchs.tiny)
     assert (of.spacing(1.0), of.spacing(1.5)) == (torchs.eps, torchs.eps)
     assert of.spacing(2.0) == 2 * torchs.eps
     assert of.spacing(of.smallest) == of.smallest == torchs.smallest_normal * torchs.eps
 
 
-@pytest.mark.parametrize("name", lesson.FORMATS)
+@pytest.mark.parametrize("name", formats.FORMATS)
 @pytest.mark.parametrize("value", [1.0, -1.0, 0.1, 3e4, 1e-7])
 def test_the_bits_say_the_number_that_is_stored(name, value):
-    sign, exponent, fraction = lesson.bits(value, name)
-    of = lesson.FORMATS[name]
+    sign, exponent, fraction = formats.bits(value, name)
+    of = formats.FORMATS[name]
     assert (len(sign), len(exponent), len(fraction)) == (1, of.exponent, of.fraction)
     power, part = int(exponent, 2), int(fraction, 2) / 2**of.fraction
     size = (1 + part) * 2.0 ** (power - 2 ** (of.exponent - 1) + 1) if power else part * of.smallest_normal
-    assert (-size if sign == "1" else size) == lesson.rounded(value, name)
-    assert abs(lesson.rounded(value, name) - value) <= of.spacing(abs(value)) / 2
+    assert (-size if sign == "1" else size) == formats.rounded(value, name)
+    assert abs(formats.rounded(value, name) - value) <= of.spacing(abs(value)) / 2
 
 
 def test_tf32_keeps_ten_bits_and_rounds_ties_to_even():
     step = 2.0**-10
-    assert lesson.rounded(1 + step, "tf32") == 1 + step
-    assert lesson.rounded(1 + step / 2, "tf32") == 1
-    assert lesson.rounded(1 + 3 * step / 2, "tf32") == 1 + 2 * step
+    assert formats.rounded(1 + step, "tf32") == 1 + step
+    assert formats.rounded(1 + step / 2, "tf32") == 1
+    assert formats.rounded(1 + 3 * step / 2, "tf32") == 1 + 2 * step
 
 
 def test_the_table_of_formats_survives_what_does_not_fit():
-    rows = {row[0]: row for row in lesson.formats(1e6).rows}
+    rows = {row[0]: row for row in formats.formats(1e6).rows}
     assert rows["fp16"][5:7] == ["inf", "n/a"]
     assert rows["fp32"][5:7] == ["1000000", "0.0e+00"]
-    assert [row[6] for row in lesson.formats(0.0).rows] == ["n/a"] * 4
+    assert [row[6] for row in formats.formats(0.0).rows] == ["n/a"] * 4
 
 
 def test_the_drawing_of_the_formats_has_a_bar_and_a_line_each():
-    reach, step = lesson.number_lines().axes
+    reach, step = formats.number_lines().axes
     assert [label.get_text() for label in reach.get_yticklabels()] == ["fp16", "bf16", "tf32", "fp32"]
     assert {axes.get_xlabel() for axes in (reach, step)} == {"size of the number"}
     assert max(step.lines, key=lambda line: line.get_zorder()).get_label() == "fp16"  # it is dashed, on tf32's line
     lines = {line.get_label(): line.get_ydata()[-1] for line in step.lines}
-    assert lines == pytest.approx({name: math.log10(2.0**-of.fraction) for name, of in lesson.FORMATS.items()})
+    assert lines == pytest.approx({name: math.log10(2.0**-of.fraction) for name, of in formats.FORMATS.items()})
 
 
 # Gradients that vanish
@@ -171,7 +174,7 @@ def parameters(recipe):
 
 @pytest.mark.parametrize(("optimizer", "moments"), [("sgd", 1), ("adam", 2)])
 def test_weights_gradients_and_optimizer_take_four_bytes_a_number(optimizer, moments):
-    count, found = parameters(MLP), lesson.memory(MLP.but(optimizer=optimizer))
+    count, found = parameters(MLP), shared.memory(MLP.but(optimizer=optimizer))
     assert found["weights"] == found["gradients"] == 4 * count
     assert found["optimizer state"] == pytest.approx(moments * 4 * count, rel=1e-3)  # Adam counts its steps, too
     assert found["together"] == sum(list(found.values())[:5])
@@ -180,7 +183,7 @@ def test_weights_gradients_and_optimizer_take_four_bytes_a_number(optimizer, mom
 def test_activations_of_a_linear_network_are_counted_by_their_shapes():
     """Kept: the input of each linear layer (the ReLU's output is the next one's input), log-probabilities, labels."""
     numbers = 8 * (784 + 512 + 512 + 10)
-    fp32, bf16 = lesson.memory(MLP), lesson.memory(MLP.but(precision="bf16"))
+    fp32, bf16 = shared.memory(MLP), shared.memory(MLP.but(precision="bf16"))
     little = 8 * 8 + 4  # labels, and the loss' own weight
     assert fp32["activations kept for backward"] == pytest.approx(4 * numbers + little, abs=8)
     assert fp32["16-bit copies of weights"] == 0
@@ -191,12 +194,12 @@ def test_activations_of_a_linear_network_are_counted_by_their_shapes():
 
 def test_an_activation_with_the_shape_of_a_weight_is_no_copy_of_it():
     wide = MLP.but(batch_size=512, subset=512, precision="bf16")
-    assert lesson.memory(wide)["16-bit copies of weights"] == 2 * (512 * 512 + 512 * 10)
+    assert shared.memory(wide)["16-bit copies of weights"] == 2 * (512 * 512 + 512 * 10)
 
 
 def test_the_positions_of_the_pooling_stay_whole_numbers_of_64_bits():
     positions = 8 * 8 * (16 * 14**2 + 32 * 7**2 + 64 * 3**2)
-    found = lesson.memory(SMALL.but(precision="bf16"))
+    found = shared.memory(SMALL.but(precision="bf16"))
     assert found["activations kept for backward"] > positions
 
 
@@ -216,14 +219,14 @@ def test_the_table_has_a_column_a_recipe():
 
 
 def test_under_autocast_the_products_are_in_16_bits_and_the_loss_is_not():
-    rows = [row[:3] for row in lesson.operators(MLP.but(precision="bf16")).rows]
+    rows = [row[:3] for row in operators.operators(MLP.but(precision="bf16")).rows]
     assert rows.count(["addmm", "bf16, bf16, bf16", "bf16"]) == 3
     assert ["_log_softmax", "fp32", "fp32"] in rows
     assert ["cast", "fp32", "bf16"] in rows
 
 
 def test_without_autocast_nothing_is_cast_but_the_images():
-    casts = [row for row in lesson.operators(MLP).rows if row[0] == "cast"]
+    casts = [row for row in operators.operators(MLP).rows if row[0] == "cast"]
     assert casts == [["cast", "uint8", "fp32", "4 × 1 × 28 × 28"]]
 
 
@@ -233,10 +236,10 @@ def test_without_autocast_nothing_is_cast_but_the_images():
 def test_stored_weights_are_counted_and_the_model_is_left_as_it_was():
     model = nn.Linear(4, 2)
     before = model.weight.detach().clone()
-    assert lesson.stored(model, torch.float16, quantise)[1] == 10 * 2
-    shrunk, taken = lesson.stored(model, 8, quantise)
+    assert storage.stored(model, torch.float16, quantise)[1] == 10 * 2
+    shrunk, taken = storage.stored(model, 8, quantise)
     assert taken == 8 * 1 + 2 * 4 + 2 * 4  # whole numbers, a scale a row, biases
-    assert lesson.stored(model, 4, quantise)[1] == 8 / 2 + 2 * 4 + 2 * 4
+    assert storage.stored(model, 4, quantise)[1] == 8 / 2 + 2 * 4 + 2 * 4
     assert torch.equal(model.weight, before)
     assert torch.equal(shrunk.bias, model.bias)
     half_a_step = before.abs().amax(1, keepdim=True) / 127 / 2
@@ -254,17 +257,17 @@ def test_stored_weights_are_counted_and_the_model_is_left_as_it_was():
     ],
 )
 def test_no_difference_under_half_a_point_is_claimed(points, said):
-    assert lesson.judged(np.array(points))[1] == said
+    assert shared.judged(np.array(points))[1] == said
 
 
 def test_a_smoke_run_never_carries_a_verdict(monkeypatch):
     monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
-    assert lesson.judged(np.full(9, -9.0))[1] == TOO_FEW
+    assert shared.judged(np.full(9, -9.0))[1] == TOO_FEW
 
 
 def test_every_seed_is_trained_once_and_stored_in_every_way(quick):
-    table = lesson.stored_table(quick, quantise, seeds=2)
-    assert [row[0] for row in table.rows] == list(lesson.STORED)
+    table = storage.stored_table(quick, quantise, seeds=2)
+    assert [row[0] for row in table.rows] == list(storage.STORED)
     assert [row[2] for row in table.rows[:3]] == ["1.00", "0.50", "0.50"]
     assert all(row[-1] == TOO_FEW for row in table.rows[1:])
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from speedkit import hardware
-from speedkit.lab.lessons import workers as lesson
-from speedkit.lab.picture import show
+from speedkit.lessons.workers import lesson
 from speedkit.run import Run
 from speedkit.techniques import workers
 from speedkit.train import fit
@@ -51,7 +50,7 @@ def test_the_figure_has_a_row_a_run(quick):
     assert [text.get_text() for text in axes.get_yticklabels()] == ["2 workers", "baseline"]
     assert len(axes.collections) == 4  # waiting and computing of each
     assert axes.get_xlim()[0] == 0
-    assert show(lesson.timeline(*runs)).png.startswith(b"\x89PNG")
+    assert lesson.timeline(*runs).png.startswith(b"\x89PNG")
 
 
 def test_the_table_leaves_the_first_step_out_of_its_means(quick):

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from speedkit import __main__ as terminal
+from speedkit import __main__
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 
@@ -23,7 +23,7 @@ def main(monkeypatch, quick, tmp_path, capsys):
 
     def call(*arguments):
         try:
-            code = terminal.main([*arguments, "--out", str(tmp_path / "runs")])
+            code = __main__.main([*arguments, "--out", str(tmp_path / "runs")])
         except SystemExit as end:
             code = end.code
         printed = capsys.readouterr()
@@ -33,7 +33,7 @@ def main(monkeypatch, quick, tmp_path, capsys):
 
 
 def test_every_field_of_the_recipe_is_an_option_with_its_default():
-    options = vars(terminal.parser().parse_args([]))
+    options = vars(__main__.parser().parse_args([]))
     assert options.pop("out").name == "runs"
     assert Recipe(**options) == Recipe()
     assert set(options) == {f.name for f in dataclasses.fields(Recipe)}
@@ -62,7 +62,7 @@ def test_help_says_what_each_field_is(main):
     ],
 )
 def test_what_is_typed_becomes_the_recipe(arguments, changes):
-    options = vars(terminal.parser().parse_args(arguments))
+    options = vars(__main__.parser().parse_args(arguments))
     options.pop("out")
     assert Recipe(**options) == Recipe(**changes)
 

@@ -6,9 +6,12 @@ import psutil
 import pytest
 import torch
 
-from speedkit import Recipe, Run, fit, meter
+from speedkit import meter
 from speedkit.meter import EventClock, Gpu, HostClock, Load, Meter
-from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS, NotFinite
+from speedkit.recipe import Recipe
+from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS, Run
+from speedkit.support.errors import NotFinite
+from speedkit.train import fit
 
 NAN = math.nan
 
@@ -209,7 +212,7 @@ def test_the_meter_counts_time_and_reads_by_epoch(device, run, monkeypatch):
     assert run.epoch_column("train_s").tolist() == [6, 6]
     assert run.epoch_column("train_loss").tolist() == [0, 1]
     assert run.epoch_column("reads").tolist() == [6, 6]
-    assert run.figures["reads"] == 12
+    assert run.scalars["reads"] == 12
 
 
 class Quiet:
@@ -226,7 +229,7 @@ def test_a_disturbed_run_is_flagged(device, run, monkeypatch, share, noted):
     with Meter(run, "cpu"):
         pass
     assert any("Other programs used 40%" in note for note in run.notes) is noted
-    assert run.figures["others_share"] == pytest.approx(share, nan_ok=True)
+    assert run.scalars["others_share"] == pytest.approx(share, nan_ok=True)
 
 
 def test_the_others_share_is_what_neither_we_nor_idleness_took(device, monkeypatch):
@@ -252,8 +255,8 @@ def test_memory_is_ours_and_our_workers(run):
     with Meter(run, "cpu", lambda: [Gone(), psutil.Process()]) as measured:
         alone = psutil.Process().memory_info().rss
         assert measured.gauge() == pytest.approx(2 * alone, rel=0.2)
-    assert run.figures["peak_memory"] >= measured.memory or math.isnan(measured.memory)
-    assert run.figures["host_memory"] > 2**20
+    assert run.scalars["peak_memory"] >= measured.memory or math.isnan(measured.memory)
+    assert run.scalars["host_memory"] > 2**20
 
 
 def test_the_peak_is_the_highest_reading_since_the_beginning(run, monkeypatch):
@@ -262,8 +265,8 @@ def test_the_peak_is_the_highest_reading_since_the_beginning(run, monkeypatch):
     with Meter(run, "cpu") as measured:
         for _ in range(3):
             measured.gauge()
-    assert run.figures["memory_at_start"] == 3.0
-    assert run.figures["peak_memory"] == 9.0
+    assert run.scalars["memory_at_start"] == 3.0
+    assert run.scalars["peak_memory"] == 9.0
 
 
 def test_a_gpu_that_does_not_speak_is_nan(monkeypatch):
@@ -297,7 +300,7 @@ def test_a_real_run_fills_every_column(quick):
     )
     assert run.epoch_column("train_loss")[1] == pytest.approx(run.column("loss")[4:].mean())
     assert run.epoch_column("reads").tolist() == [64, 64]
-    assert run.figures["peak_memory"] >= run.column("memory").max()
+    assert run.scalars["peak_memory"] >= run.column("memory").max()
 
 
 @pytest.mark.cuda
@@ -306,5 +309,5 @@ def test_a_run_on_a_gpu_fills_every_column(quick):
     run = fit(quick.but(device="cuda"))
     for name in STEP_COLUMNS:
         assert all(map(math.isfinite, run.column(name))), name
-    assert run.figures["peak_memory"] > 0
-    assert run.figures["reserved_memory"] >= run.figures["peak_memory"]
+    assert run.scalars["peak_memory"] > 0
+    assert run.scalars["reserved_memory"] >= run.scalars["peak_memory"]

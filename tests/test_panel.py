@@ -15,13 +15,13 @@ import torch
 from frontends import notebook_of
 from nbclient import NotebookClient
 
-from speedkit import hardware
 from speedkit.lab import panel as panel_module
 from speedkit.lab import runner as runner_module
 from speedkit.lab.panel import KEPT, Panel
 from speedkit.lab.runner import explain, stop_all
 from speedkit.recipe import SWITCHES, Recipe
-from speedkit.run import NotFinite
+from speedkit.support import errors
+from speedkit.support.errors import NotFinite
 
 OTHERS = [f.name for f in dataclasses.fields(Recipe) if f.name not in SWITCHES]
 CHANGED = Recipe(  # no field at its default
@@ -253,7 +253,7 @@ def test_run_raises_where_the_loss_is_not_finite(panel):
 def test_what_this_machine_cannot_do_is_said_and_the_run_before_stays(panel):
     before = panel.run()
     picture, kept = panel.picture.value, panel._keepsake
-    with pytest.raises(hardware.CannotRun, match="tf32"):
+    with pytest.raises(errors.CannotRun, match="tf32"):
         panel.run(precision="tf32")
     assert "precision=&#x27;tf32&#x27; needs an NVIDIA GPU" in alert(panel)
     assert "Failed before the first step." in panel.status.value

@@ -1,14 +1,43 @@
 """A figure as a cell's last line."""
 
+import matplotlib
+import matplotlib.style
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from speedkit.lab.picture import show
+from speedkit.lab.picture import Picture, drawn
+
+
+@drawn("a line that rises")
+def rising():
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([1, 2])
+    return figure
+
+
+@drawn(lambda count: f"{count} lines")
+def several(count):
+    figure = Figure()
+    figure.subplots().plot([[0] * count, [1] * count])
+    return figure
 
 
 def test_a_figure_becomes_a_png_and_a_sentence():
-    figure = Figure(figsize=(2, 1))
-    figure.subplots().plot([1, 2])
-    picture = show(figure, "a line that rises")
+    picture = rising()
+    assert isinstance(picture, Picture)
     assert picture._repr_png_().startswith(b"\x89PNG")
     assert int.from_bytes(picture._repr_png_()[16:20]) == 200  # pixels across, from the header
     assert repr(picture) == "a line that rises"
+
+
+def test_the_sentence_can_depend_on_what_is_drawn():
+    assert repr(several(3)) == "3 lines"
+
+
+def test_it_is_drawn_in_the_default_style_whatever_the_learner_set():
+    plain = rising()
+    with matplotlib.style.context("dark_background"):
+        dark = rising()
+        assert matplotlib.rcParams["figure.facecolor"] == "black"  # as the learner left it
+    assert to_hex(dark.figure.get_facecolor()) == "#ffffff"
+    assert dark.png == plain.png

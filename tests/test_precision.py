@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from speedkit import CannotRun, Recipe, fit, hardware
+from speedkit import hardware
+from speedkit.recipe import Recipe
+from speedkit.support.errors import CannotRun
 from speedkit.techniques import precision as module
 from speedkit.techniques.precision import Precision, slowdown
+from speedkit.train import fit
 
 NAMES = Recipe.__dataclass_fields__["precision"].metadata["choices"]
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedkit import recipe as module
 from speedkit.recipe import SWITCHES, Recipe, parse
+from speedkit.support import settings
 
 FIELDS = dataclasses.fields(Recipe)
 SAMPLES = {
@@ -190,7 +190,7 @@ def test_the_smoke_cut_never_enlarges():
 def test_smoke_is_asked_for_by_the_environment(monkeypatch, value, expected):
     if value is not None:
         monkeypatch.setenv("SPEEDKIT_SMOKE", value)
-    assert module.smoke() is expected
+    assert settings.smoke() is expected
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedkit import Recipe, Run
 from speedkit import run as module
-from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS
+from speedkit.recipe import Recipe
+from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS, Run
+from speedkit.support import files, units
 
 
 def filled(steps=4, epochs=1, wait_s=0.01, compute_s=0.03, **changes):
@@ -45,7 +46,7 @@ def filled(steps=4, epochs=1, wait_s=0.01, compute_s=0.03, **changes):
             validation_accuracy=0.5,
         )
     run.machine, run.total_steps, run.status = {"device": "cpu", "cores": 2, "bf16": None}, 4, "finished"
-    run.figures = {"prepare_s": 0.5, "peak_memory": float(2**20), "energy_j": math.nan}
+    run.scalars = {"prepare_s": 0.5, "peak_memory": float(2**20), "energy_j": math.nan}
     return run
 
 
@@ -245,7 +246,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(a.column(name), b.column(name))
     for name in EPOCH_COLUMNS:
         np.testing.assert_array_equal(a.epoch_column(name), b.epoch_column(name))
-    np.testing.assert_equal(a.figures, b.figures)
+    np.testing.assert_equal(a.scalars, b.scalars)
 
 
 def test_a_run_comes_back_from_disk_as_it_was(tmp_path):
@@ -360,9 +361,9 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 def test_what_cannot_be_written_as_text_keeps_the_old_file_too(tmp_path):
     path = tmp_path / "a"
-    module.write_atomically(path, "old")
+    files.write_atomically(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        module.write_atomically(path, "\ud800")
+        files.write_atomically(path, "\ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -388,7 +389,7 @@ def test_the_summary_says_what_was_measured_in_units():
     assert run.summary()["peak memory of the processes"] == "1.0 MiB"
     assert run.summary()["accuracy"] == "validation 50.0%, training 75.0%"
     assert "energy" not in run.summary()
-    run.figures |= {"test_accuracy": 0.875, "energy_j": 12.4}
+    run.scalars |= {"test_accuracy": 0.875, "energy_j": 12.4}
     assert run.summary()["accuracy"].endswith("test 87.5%")
     assert run.summary()["energy"] == "12 J on the GPU"
     for device in ("cuda:0", "mps"):
@@ -418,7 +419,7 @@ def test_the_summary_says_what_was_measured_in_units():
     ],
 )
 def test_seconds_in_words(value, words):
-    assert module.seconds(value) == words
+    assert units.seconds(value) == words
 
 
 @pytest.mark.parametrize(
@@ -426,9 +427,9 @@ def test_seconds_in_words(value, words):
     [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (2**20, "1.0 MiB"), (2**31, "2.0 GiB"), (None, "n/a")],
 )
 def test_bytes_in_words(value, words):
-    assert module.size(value) == words
+    assert units.size(value) == words
 
 
 def test_shares_and_numbers_in_words():
-    assert (module.percent(0.1234), module.percent(math.nan)) == ("12.3%", "n/a")
-    assert (module.number(12345.6), module.number(None)) == ("12,346", "n/a")
+    assert (units.percent(0.1234), units.percent(math.nan)) == ("12.3%", "n/a")
+    assert (units.number(12345.6), units.number(None)) == ("12,346", "n/a")

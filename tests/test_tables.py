@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from speedkit.lab.tables import Table, side_by_side, stopwatches
+from speedkit.lab.tables import table_of_runs, table_of_timings
 from speedkit.recipe import Recipe
 from speedkit.run import Run
+from speedkit.support.table import Table
 
 
 def a_run(recipe=None, status="finished", **figures):
@@ -16,12 +17,12 @@ def a_run(recipe=None, status="finished", **figures):
     for step_s in (0.5, 0.01, 0.01, 0.01):
         run.step(wait_s=step_s / 4, compute_s=step_s * 3 / 4, step_s=step_s, t=step_s)
     run.epoch(validation_accuracy=0.875)
-    run.figures |= figures
+    run.scalars |= figures
     return run
 
 
 def test_one_row_a_run():
-    table = side_by_side(a_run(peak_memory=3 * 2**20), a_run(Recipe(batch_size=50, cache="ram"), status="stopped"))
+    table = table_of_runs(a_run(peak_memory=3 * 2**20), a_run(Recipe(batch_size=50, cache="ram"), status="stopped"))
     assert table.heading[0] == "run"
     first, second = (dict(zip(table.heading, row, strict=True)) for row in table.rows)
     assert first == {
@@ -40,12 +41,12 @@ def test_one_row_a_run():
 
 
 def test_what_was_not_measured_is_not_available():
-    row = side_by_side(Run(Recipe())).rows[0]
+    row = table_of_runs(Run(Recipe())).rows[0]
     assert row == ["baseline", "n/a", "n/a", "n/a", "n/a", "n/a", "n/a", "new"]
 
 
 def test_runs_that_look_alike_are_told_apart():
-    names = [row[0] for row in side_by_side(a_run(), a_run(Recipe(batch_size=50, data="jpeg")), a_run()).rows]
+    names = [row[0] for row in table_of_runs(a_run(), a_run(Recipe(batch_size=50, data="jpeg")), a_run()).rows]
     assert len(set(names)) == 3
     assert names[0] == "baseline"
     assert "jpeg" in names[1]
@@ -55,12 +56,12 @@ def test_a_smoke_run_says_that_it_means_nothing(monkeypatch):
     monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
     cut = a_run(Recipe())
     monkeypatch.delenv("SPEEDKIT_SMOKE")
-    assert "Cut to a few steps by SPEEDKIT_SMOKE" in side_by_side(a_run(), cut).caption
+    assert "Cut to a few steps by SPEEDKIT_SMOKE" in table_of_runs(a_run(), cut).caption
 
 
 def test_texts_are_escaped():
     run = a_run(status="<script>alert(1)</script>")
-    shown = side_by_side(run)._repr_html_()
+    shown = table_of_runs(run)._repr_html_()
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown
     assert "&lt;b&gt;" in Table(["<b>"], [["x"]])._repr_html_()
@@ -73,19 +74,19 @@ def test_the_text_is_aligned():
 
 
 def test_no_run_gives_an_empty_table():
-    assert side_by_side().rows == []
-    assert "<table>" in side_by_side()._repr_html_()
+    assert table_of_runs().rows == []
+    assert "<table>" in table_of_runs()._repr_html_()
 
 
 def test_stopwatches_are_multiples_of_the_last_one():
-    table = stopwatches(once=0.03, two_words=0.005, fair=0.01)
+    table = table_of_timings(once=0.03, two_words=0.005, fair=0.01)
     assert table.rows == [["once", "30 ms", "3.00"], ["two words", "5 ms", "0.50"], ["fair", "10 ms", "1.00"]]
 
 
 @pytest.mark.parametrize("reference", [0.0, math.nan])
 def test_a_stopwatch_without_a_reference_is_not_available(reference):
-    assert [row[2] for row in stopwatches(once=0.03, fair=reference).rows] == ["n/a", "n/a"]
+    assert [row[2] for row in table_of_timings(once=0.03, fair=reference).rows] == ["n/a", "n/a"]
 
 
 def test_a_reading_that_is_missing_is_not_available():
-    assert stopwatches(once=math.nan, fair=0.01).rows[0] == ["once", "n/a", "n/a"]
+    assert table_of_timings(once=math.nan, fair=0.01).rows[0] == ["once", "n/a", "n/a"]

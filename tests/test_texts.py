@@ -351,7 +351,7 @@ BOARD = '[board](guide.md#the-class-board) `sk.share(result, name="Ada", predict
     ids=["none", "another prediction", "another result", "no link", "elsewhere"],
 )
 def test_a_verdict_without_its_way_to_the_board_is_found(text):
-    code = nbformat.v4.new_code_cell("sk.beside(guess, result)")
+    code = nbformat.v4.new_code_cell("sk.score_prediction(guess, result)")
     said, names = ways_to_the_board([code, nbformat.v4.new_markdown_cell(f"Words.\n\n{BOARD}\n\n---\n**STOP here.**")])
     assert said == [names] == [("result", "guess")]
     said, names = ways_to_the_board([code, nbformat.v4.new_markdown_cell(text)])

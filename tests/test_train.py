@@ -10,9 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from speedkit import Recipe, Run, data, fit, hardware, train
-from speedkit.data import drain, load, rendered
-from speedkit.run import Epoch, NotFinite, Progress, Step
+from speedkit import hardware, train
+from speedkit.loading import drain
+from speedkit.recipe import Recipe
+from speedkit.run import Epoch, Progress, Run, Step
+from speedkit.support import errors
+from speedkit.support.errors import NotFinite
+from speedkit.tasks import images as images_module
+from speedkit.tasks.images import load, rendered
+from speedkit.train import fit
 
 # Values of each switch that run on any processor; the first one is "off".
 SWITCHES = {
@@ -221,7 +227,7 @@ def test_records_come_in_order_and_the_run_is_returned(quick):
     steps_before = [sum(isinstance(r, Step) for r in seen[:i]) for i, r in enumerate(seen) if isinstance(r, Epoch)]
     assert steps_before == [4, 8]
     assert run.total_steps == 8
-    assert run.figures["prepare_s"] > 0
+    assert run.scalars["prepare_s"] > 0
     assert run.machine["device"] == "cpu"
 
 
@@ -234,12 +240,12 @@ def test_making_the_files_at_first_use_is_no_part_of_the_runs_preparation(quick,
             next(clock)
         return rendered(image, position, size)
 
-    monkeypatch.setattr(data, "rendered", an_hour)
-    for module in (data, sys.modules["speedkit.train"]):
+    monkeypatch.setattr(images_module, "rendered", an_hour)
+    for module in (images_module, sys.modules["speedkit.train"]):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     run = fit(quick.but(data="jpeg", steps=1))
     assert made
-    assert 0 < run.figures["prepare_s"] < 3600
+    assert 0 < run.scalars["prepare_s"] < 3600
 
 
 @pytest.mark.parametrize(("steps", "count", "epochs"), [(1, 1, 1), (4, 4, 1), (5, 5, 2), (8, 8, 2), (100, 8, 2)])
@@ -292,7 +298,7 @@ def test_an_error_in_the_middle_is_kept_and_raised(quick, as_found, no_children,
 
 def test_what_cannot_be_run_fails_before_the_first_step(quick):
     run = Run(quick.but(precision="tf32"))
-    with pytest.raises(hardware.CannotRun):
+    with pytest.raises(errors.CannotRun):
         drain(train(run.recipe, run))
     assert (run.status, run.count) == ("failed", 0)
     assert "tf32" in run.reason
@@ -317,11 +323,11 @@ def test_the_test_set_is_read_at_the_end_if_asked_for(quick, monkeypatch, loop):
     monkeypatch.setattr(loop, "score", scored)
     run = fit(quick.but(data="jpeg"))
     assert set(seen) == {100, 32}  # validation and probe
-    assert "test_accuracy" not in run.figures
+    assert "test_accuracy" not in run.scalars
     seen.clear()
     run = fit(quick.but(data="fashion-mnist", test_at_end=True, steps=1))
     assert seen == [100, 32, 10_000]
-    assert 0 <= run.figures["test_accuracy"] <= 1
+    assert 0 <= run.scalars["test_accuracy"] <= 1
 
 
 def test_score_is_mean_loss_and_accuracy_in_evaluation_mode(loop):
@@ -355,7 +361,7 @@ def test_training_goes_on_in_training_mode_after_an_evaluation(quick, monkeypatc
         return model
 
     monkeypatch.setattr(loop, "build", watched)
-    drain(train(quick, keep=kept.append))
+    drain(train(quick, on_model=kept.append))
     assert [training for training, count in modes if count == 16] == [True] * 8
     assert not any(training for training, count in modes if count != 16)
     assert len(kept) == 1
@@ -364,7 +370,7 @@ def test_training_goes_on_in_training_mode_after_an_evaluation(quick, monkeypatc
 def test_each_epoch_can_be_looked_at_without_changing_the_run(quick):
     recipe, kept, seen = quick.but(batchnorm=True), [], []
     run = Run(recipe)
-    for record in train(recipe, run, keep=kept.append):
+    for record in train(recipe, run, on_model=kept.append):
         if isinstance(record, Epoch):
             seen.append((kept[0].training, kept[0][1].weight.flatten()[0].item()))
     (first, before), (second, after) = seen

@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import run_through
 
-from speedkit import data
-from speedkit.data import DataError
+from speedkit import loading
 from speedkit.hardware import _start_methods
+from speedkit.support.errors import DataError
+from speedkit.tasks import images as data
 from speedkit.techniques import workers
 
 
@@ -20,7 +21,7 @@ def opened():
 
     def opened(recipe):
         _, loaded = run_through(data.load(recipe))
-        loaders.append(run_through(data.make_loader(recipe, loaded, "cpu"))[1])
+        loaders.append(run_through(loading.make_loader(recipe, loaded, "cpu"))[1])
         return loaders[-1]
 
     yield opened
@@ -129,7 +130,7 @@ def test_the_threads_come_back_after_an_error():
 
 def test_order_is_decided_by_seed_and_epoch():
     def order(seed, epoch):
-        batches = data.Batches(100, 16, seed)
+        batches = loading.Batches(100, 16, seed)
         batches.epoch = epoch
         return list(batches)
 
@@ -138,7 +139,7 @@ def test_order_is_decided_by_seed_and_epoch():
         key % 100 for batch in order(1, 3) for key in batch
     ]
     assert order(1, 2) != order(2, 2)
-    assert len(order(1, 0)) == len(data.Batches(100, 16, 1)) == 6  # the last 4 are dropped
+    assert len(order(1, 0)) == len(loading.Batches(100, 16, 1)) == 6  # the last 4 are dropped
     keys = [key for batch in order(3, 2) for key in batch]
     assert len(set(keys)) == 96
     assert all(200 <= key < 300 for key in keys)

@@ -4,45 +4,25 @@ import dataclasses
 import html
 import threading
 import time
-import weakref
 
 import ipywidgets as widgets
-from IPython import get_ipython
 from IPython.display import display
 
 from speedkit import hardware
-from speedkit.lab import chart
-from speedkit.lab.neighbours import Neighbours
-from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt
+from speedkit.lab.chart import content, figure, svg
+from speedkit.lab.controls import control_for, set_control
+from speedkit.lab.other_work import OtherWork
+from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_this_cell_showed
 from speedkit.recipe import SWITCHES, Recipe, parse
-from speedkit.run import Progress, Run, percent, seconds
-from speedkit.train import load_all_of_torch
-from speedkit.words import plural, retold, say, whole
+from speedkit.run import Progress, Run
+from speedkit.support.messages import plural, say, translate, whole
+from speedkit.support.units import percent, seconds
+from speedkit.train import warm_up_torch
 
 FRAME = 0.2  # seconds between two frames of the live chart, at least
 SHARE = 0.003  # of a core's time that making frames may take while steps are timed: drawn in a browser on the same
 # cores, a frame holds up training for some eight times as long as it was made, and all of it shall stay below 3 %
 KEPT = 4  # earlier runs that stay on the axes
-
-TITLES = {  # retold where they are shown; a field without a title shows its name
-    "precision": "Precision",
-    "early_stopping": "Early stopping",
-    "augment": "Augmentation",
-    "batchnorm": "Batch norm",
-    "workers": "Workers",
-    "cache": "Cache",
-    "data": "Images from",
-    "subset": "Training images",
-    "epochs": "Epochs",
-    "batch_size": "Batch size",
-    "learning_rate": "Learning rate",
-    "model": "Network",
-    "optimizer": "Optimizer",
-    "schedule": "Schedule",
-    "seed": "Seed",
-}
-PATIENCE = (1, 2, 3, 5, 10)
-_shown_in_cell = weakref.WeakValueDictionary()
 STYLE = """<style>
 .sk-panel {border: 1px solid var(--jp-border-color2, #ccc); border-radius: 6px; padding: 12px 14px; overflow: hidden;
   container-type: inline-size}
@@ -109,7 +89,7 @@ class Panel:
         self._handles = []
         self._build(front, settings)
         self._show_status(say("Ready: {machine}.", machine=hardware.machine(self.recipe.device).sentence()))
-        self._neighbours = Neighbours(self.recipe)
+        self._neighbours = OtherWork(self.recipe)
         self._show_neighbours(time.strftime("%H:%M"))
         self._draw()
 
@@ -124,14 +104,14 @@ class Panel:
             if name in SWITCHES or name not in fields:
                 others = ", ".join(other for other in fields if other not in SWITCHES)
                 raise ValueError(f"settings={name!r} is not allowed: the six switches are there, give any of {others}.")
-        self.controls = {name: _control(fields[name], self.recipe, cores) for name in (*SWITCHES, *settings)}
+        self.controls = {name: control_for(fields[name], self.recipe, cores) for name in (*SWITCHES, *settings)}
         self._fields = fields
         for name, control in self.controls.items():
             control.add_class("sk-switch")
             control.add_class(f"sk-{name.replace('_', '-')}")
             if name == front:
                 control.add_class("sk-front")
-            control.observe(lambda _: self._hear_in_order(), "value")
+            control.observe(lambda _: self._keep_event_order(), "value")
         self.run_button = widgets.Button(description=say("Run"), button_style="primary")
         self.stop_button = widgets.Button(description=say("Stop"), disabled=True)
         self.clear_button = widgets.Button(description=say("Forget earlier runs"))
@@ -171,7 +151,7 @@ class Panel:
         self._handles.append(display(self._keepsake, raw=True, display_id=True))
         stop_on_interrupt()
         # Meanwhile the learner reads: the first Run need not wait for it.
-        threading.Thread(target=load_all_of_torch, name="loading torch", daemon=True).start()
+        threading.Thread(target=warm_up_torch, name="loading torch", daemon=True).start()
 
     # Running
 
@@ -216,7 +196,7 @@ class Panel:
         """
         recipe = self.read().but(**switches)
         for name in switches.keys() & self.controls.keys():
-            _set(self.controls[name], getattr(recipe, name))
+            set_control(self.controls[name], getattr(recipe, name))
         runner = self._begin(recipe)
         runner.here()
         if runner.run.count == 0:
@@ -239,12 +219,12 @@ class Panel:
         stop_all()  # also this panel's own: its last frame is then drawn before the first of the new run
         runner = Runner(recipe, lambda record: self._watch(runner, record))
         self._runner, self._shown, self._progress = runner, runner.run, None
-        self._neighbours = Neighbours(recipe)
+        self._neighbours = OtherWork(recipe)
         self._show_problem("")
         self.where.value = ""
         self.bar.value, self.bar.bar_style = 0.0, "info"
         self.run_button.disabled, self.stop_button.disabled = True, False
-        self._hear_in_order()
+        self._keep_event_order()
         self._show_status(say("Preparing …"))
         self._show_neighbours()
         self._ended = threading.Event()
@@ -280,10 +260,10 @@ class Panel:
         self._ended.set()
         with self._frames:
             self.run_button.disabled, self.stop_button.disabled = False, True
-            self._hear_in_order()
+            self._keep_event_order()
             self.bar.value = 1.0 if run.status == "finished" else self.bar.value
             self.bar.bar_style = {"finished": "success", "stopped": "warning"}.get(run.status, "danger")
-            status = retold(run.status).capitalize()
+            status = translate(run.status).capitalize()
             if run.count:
                 status = plural(
                     run.count,
@@ -303,14 +283,14 @@ class Panel:
                 self.runs.append(run)
                 self._draw()
                 earlier = self._earlier()
-                self._keepsake = {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
+                self._keepsake = {"image/png": figure.png(run, earlier), "text/plain": content.text(run, earlier)}
                 for handle in self._handles:
                     handle.update(self._keepsake, raw=True)
             else:  # there is nothing to see of it: the run before stays
                 self._shown = self.runs[-1] if self.runs else None
                 self._draw()
 
-    def _hear_in_order(self):
+    def _keep_event_order(self):
         """Keeps a click on Run behind what was typed before it.
 
         ipykernel 7.4 hears a widget in the thread that last sent something of it. So whenever Run or a control sends,
@@ -326,16 +306,16 @@ class Panel:
 
     def _draw(self):
         run = self._shown or Run(self.recipe)
-        self.picture.value = chart.svg(run, self._earlier())
+        self.picture.value = svg.svg(run, self._earlier())
         if run.count:
-            notes = "".join(f"<div class='sk-note'>{html.escape(retold(note))}</div>" for note in run.notes)
+            notes = "".join(f"<div class='sk-note'>{html.escape(translate(note))}</div>" for note in run.notes)
             self.where.value = f"<div class='sk-line'><b>{html.escape(run.where_time_goes())}</b></div>{notes}"
 
     def _show_progress(self, run):
         progress = self._progress
         if progress is not None:
             done, total = whole(progress.done), whole(progress.total)
-            self._show_status(say("{done} of {total} {what} …", done=done, total=total, what=retold(progress.what)))
+            self._show_status(say("{done} of {total} {what} …", done=done, total=total, what=translate(progress.what)))
             if not run.count:
                 self.bar.value = progress.done / max(1, progress.total)
         elif run.count and run.total_steps:
@@ -363,67 +343,4 @@ class Panel:
         self.status.value = f"<div role='status' class='sk-line'>{html.escape(text)}</div>"
 
     def _show_problem(self, text):
-        self.problem.value = f"<div role='alert' class='sk-error'>{html.escape(retold(text))}</div>" if text else ""
-
-
-def stop_what_this_cell_showed(panel):
-    """When a cell is run again, the panel that it showed before is gone from the page: its run must not go on."""
-    shell = get_ipython()
-    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
-    cell = parent.get("metadata", {}).get("cellId")
-    if cell is not None:
-        before = _shown_in_cell.get(cell)
-        if before is not None and before is not panel:
-            before.stop()
-        _shown_in_cell[cell] = panel
-
-
-def _control(f, recipe, cores):
-    """A widget for one field of a recipe: a list where the values are few, a text where they are many."""
-    value, rule = getattr(recipe, f.name), f.metadata
-    options = None
-    if f.name == "early_stopping":
-        options = [0, *PATIENCE]
-    elif f.name == "workers":
-        options = sorted({0, 1, 2, 4, cores, 2 * cores})
-    elif f.name == "data":
-        options = ["fashion-mnist", "jpeg", "sqlite"]
-    elif rule["kind"] == "choice":
-        options = rule["choices"]
-    elif rule["kind"] == "flag":
-        options = [False, True]
-    title = retold(TITLES.get(f.name, f.name.replace("_", " ").capitalize()))
-    layout, style = {"width": "auto"}, {"description_width": "initial"}
-    common = {"description": title, "layout": layout, "style": style, "tooltip": retold(rule["help"])}
-    if options is None:
-        # Sent when it is left: letters on their way, one by one, would be overtaken by a click on Run.
-        control = widgets.Text(continuous_update=False, **common)
-    else:
-        control = widgets.Dropdown(options=[(_label(f.name, option), option) for option in options], **common)
-    control.field = f.name
-    _set(control, value)
-    return control
-
-
-def _set(control, value):
-    """Makes a control say ``value``; a value that is not in its list is added to it."""
-    if isinstance(control, widgets.Text):
-        control.nothing = _label(control.field, None)
-        control.value = _label(control.field, value)
-        return
-    value = 0 if value is None else value
-    options = list(control.options)
-    if value not in [option for _, option in options]:
-        control.options = sorted([*options, (_label(control.field, value), value)], key=lambda option: option[1])
-    control.value = value
-
-
-def _label(name, value):
-    """A value of a field as a control shows it."""
-    if name == "early_stopping":
-        return say("patience {epochs}", epochs=value) if value else say("off")
-    if value is None:
-        return say("all") if name in ("subset", "cache_images") else say("none")
-    if isinstance(value, bool):
-        return say("on") if value else say("off")
-    return retold(str(value)) if name in SWITCHES else str(value)
+        self.problem.value = f"<div role='alert' class='sk-error'>{html.escape(translate(text))}</div>" if text else ""

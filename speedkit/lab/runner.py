@@ -7,11 +7,31 @@ import re
 import signal
 import threading
 import traceback
+import weakref
+
+from IPython import get_ipython
 
 from speedkit.recipe import Recipe
-from speedkit.run import NotFinite, Run, size
+from speedkit.run import Run
+from speedkit.support.errors import NotFinite
+from speedkit.support.messages import say
+from speedkit.support.units import size
 from speedkit.train import train
-from speedkit.words import say
+
+_shown_in_cell = weakref.WeakValueDictionary()
+
+
+def stop_what_this_cell_showed(panel):
+    """When a cell is run again, the panel that it showed before is gone from the page: its run must not go on."""
+    shell = get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell = parent.get("metadata", {}).get("cellId")
+    if cell is not None:
+        before = _shown_in_cell.get(cell)
+        if before is not None and before is not panel:
+            before.stop()
+        _shown_in_cell[cell] = panel
+
 
 _starting = threading.Lock()
 _to_train: "queue.SimpleQueue[Runner]" = queue.SimpleQueue()
@@ -79,7 +99,7 @@ class Runner:
                         break
         except BaseException as error:
             self.problem = explain(error) if isinstance(error, Exception) else ""
-            _let_go(error)
+            _release_frames(error)
             raise
 
     def _end(self):
@@ -151,7 +171,7 @@ def explain(error: BaseException) -> str:
     return say("{what} (panel.run() in a cell shows where this happened).", what=f"{name}{line.rstrip('.')}")
 
 
-def _let_go(error):
+def _release_frames(error):
     """Empties the frames of a traceback, which IPython keeps: they would hold the run's tensors."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)

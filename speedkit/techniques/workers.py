@@ -23,16 +23,16 @@ def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: s
     The workers persist: they are started once, not once an epoch. ``dataset`` must be importable by them, so its
     class lives in a module, never in a notebook's cell.
     """
-    options = {"batch_sampler": batches, "collate_fn": handed_over, "pin_memory": pin_memory, "num_workers": workers}
+    options = {"batch_sampler": batches, "collate_fn": share_batch, "pin_memory": pin_memory, "num_workers": workers}
     options |= {"generator": torch.Generator()}  # else it draws from torch's global one at every epoch
     if workers:
         options |= {"persistent_workers": True, "prefetch_factor": prefetch}
         options |= {"multiprocessing_context": None if start_method == "auto" else start_method}
-        options |= {"worker_init_fn": depend_on_the_parent}
+        options |= {"worker_init_fn": exit_with_parent}
     return DataLoader(dataset, **options)
 
 
-def handed_over(batch):
+def share_batch(batch):
     """The dataset gathers whole batches itself: nothing is left to collate, only to put where the training finds it.
 
     Where /dev/shm is full, the error is raised here and reaches the training. torch itself would do the same a moment
@@ -45,7 +45,7 @@ def handed_over(batch):
     return batch
 
 
-def depend_on_the_parent(worker: int):
+def exit_with_parent(worker: int):
     """A notebook's interrupt reaches the whole process group, but only the training process decides what to do.
 
     If that is killed, the worker ends at once, and not when it next looks, up to five seconds later.

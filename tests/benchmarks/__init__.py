@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from speedkit import hardware
-from speedkit.compare import interval
-from speedkit.run import seconds as in_words
-from speedkit.run import size
-from speedkit.words import language
+from speedkit.comparison.stats import interval
+from speedkit.support.messages import language
+from speedkit.support.units import seconds as in_words
+from speedkit.support.units import size
 
 RESULTS = Path(__file__).parent / "results"
 os.environ["SPEEDKIT_LANGUAGE"] = language("en")  # results and the browser's buttons, whatever the locale

@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from speedkit import hardware
-from speedkit.data import drain, load, make_loader
+from speedkit.loading import drain, make_loader
+from speedkit.tasks.images import load
 from speedkit.train import new_model
 
 

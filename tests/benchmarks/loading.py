@@ -18,8 +18,11 @@ from torchvision import transforms
 from torchvision.datasets import FashionMNIST, ImageFolder
 
 import speedkit as sk
-from speedkit import data, hardware
-from speedkit.data import drain, load, make_loader
+from speedkit import hardware
+from speedkit.loading import drain, make_loader
+from speedkit.support import settings
+from speedkit.tasks import images as data
+from speedkit.tasks.images import load
 from tests.benchmarks import keep, paired
 from tests.benchmarks.by_hand import now
 
@@ -75,7 +78,7 @@ def torchvision_set(root: Path, train: bool = True, transform=None) -> FashionMN
     for name in data.FILES.values():
         target = raw / Path(name).stem
         if not target.exists():
-            target.write_bytes(gzip.decompress((data.folder() / name).read_bytes()))
+            target.write_bytes(gzip.decompress((settings.data_folder() / name).read_bytes()))
     return FashionMNIST(str(root), train=train, transform=transform)
 
 

@@ -9,7 +9,6 @@ as the tutorials' do; the others, like the recipe, do without.
 fast.ai and Lightning their rows are left out.
 """
 
-import importlib
 import importlib.util
 import sys
 import tempfile
@@ -51,7 +50,7 @@ def kit(seed: int, root: Path):
     """The last lesson's recipe, whole."""
     start = now()
     run = sk.fit(RECIPE.but(seed=seed))
-    return now() - start, run.figures["test_accuracy"]
+    return now() - start, run.scalars["test_accuracy"]
 
 
 def tensors(root: Path, train: bool, transform=None):

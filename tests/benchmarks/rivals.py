@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from speedkit import hardware
-from speedkit.model import build
+from speedkit.tasks.images import build
 
 BATCH = 64
 

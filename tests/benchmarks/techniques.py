@@ -6,8 +6,9 @@ On a GPU the precision ladder is climbed with a network and a batch that fill th
 
 import speedkit as sk
 from speedkit import hardware
-from speedkit.compare import CLAIMS, compare
-from speedkit.hardware import CannotRun
+from speedkit.comparison.metrics import CLAIMS
+from speedkit.lab.compare import compare
+from speedkit.support.errors import CannotRun
 from tests.benchmarks import keep
 
 FAST = {"cache": "device", "channels_last": True}

@@ -1,0 +1,1 @@
+"""The class board: the results of a whole room on one chart."""

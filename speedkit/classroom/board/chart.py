@@ -1,0 +1,485 @@
+"""The chart of a class board: for one technique and one metric a row for every result, coloured by hardware.
+
+Everything is text that others wrote: it is cut to a length and escaped wherever it is shown.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from html import escape
+from typing import NamedTuple
+
+from speedkit.classroom.board.results import OTHER, Outcome, Result, in_order, latest
+from speedkit.comparison.metrics import (
+    CANNOT_TELL,
+    CLAIMS,
+    DID_NOT_HOLD,
+    HELD,
+    HIGHER,
+    LOWER,
+    METRICS,
+    NO_DIFFERENCE,
+    NOT_AVAILABLE,
+    OPPOSITE,
+    SAME,
+    TOO_FEW,
+)
+from speedkit.comparison.stats import MATERIAL_POINTS, MATERIAL_RATIO
+from speedkit.lab.axes import ratio_ticks, scale
+from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, WAITING
+from speedkit.recipe import TITLES
+from speedkit.support.messages import english, language, plural, say, translate
+
+MOST_ROWS = 60
+FURTHEST, FURTHEST_POINTS = 100.0, 30.0  # what lies beyond is drawn at the edge, as an arrow
+ASIDE, ASIDE_POINTS = 1.5, 2.0  # how far the axis reaches beyond what was measured, at most, to show a prediction
+NARROWEST, NARROWEST_POINTS = 1.25, 2.0  # how far the axis reaches, at least, so that noise does not look like much
+KINDS = {"cuda": english("NVIDIA GPU"), "cpu": english("CPU"), "mps": english("Apple GPU")}
+SMOKE_RUN = english("smoke run")
+COLOURS = (COMPUTING, WAITING, *EARLIER_COLOURS)
+KIND_COLOURS = {"cpu": COLOURS[0], "cuda": COLOURS[1], "mps": COLOURS[2]}
+LESS_IS_BETTER = {name: metric.is_ratio for name, metric in METRICS.items()}  # all but accuracy
+
+
+class BoardRow(NamedTuple):
+    """One row of the chart. ``who`` is a nickname or a number."""
+
+    who: str
+    result: Result
+    row: Outcome
+
+    @property
+    def hardware(self) -> str:
+        return hardware(self.result)
+
+    @property
+    def verdict(self) -> str:
+        if self.row.verdict in (NOT_AVAILABLE, TOO_FEW):
+            return SMOKE_RUN if self.result.smoke and self.row.effect is not None else self.row.verdict
+        return self.row.verdict
+
+
+def technique_title(technique: str) -> str:
+    return say("Other changes") if technique == OTHER else translate(TITLES[technique])
+
+
+def first_metric(technique: str) -> str:
+    """The metric to begin with: the time that a claim about the technique is about, else its first metric."""
+    claimed = [claim.metric for claim in CLAIMS.get(technique, ())]
+    return next((metric for metric in claimed if METRICS[metric].unit == "s"), (*claimed, "step_s")[0])
+
+
+def names(results: list[Result]) -> dict[tuple, str]:
+    """What each learner's machine is called: seat -> nickname or "machine 1", and a number where that is taken."""
+    found, unnamed = {}, 0
+    for result in in_order(results):
+        if result.seat in found:
+            continue
+        if not result.nickname:
+            unnamed += 1
+        name = label = result.nickname or say("machine {number}", number=unnamed)
+        copy = 2
+        while label in found.values():
+            label, copy = f"{name} ({copy})", copy + 1
+        found[result.seat] = label
+    return found
+
+
+def hardware(result: Result) -> str:
+    """The part of the machine that trains, in a few words."""
+    machine = result.machine
+    if machine.kind == "cpu" and machine.cores:
+        return f"{chip(machine.name)}, {plural(machine.cores, '{n} core', '{n} cores')}"
+    return chip(machine.name)
+
+
+def chip(name: str) -> str:
+    """The name of a processor or GPU without what all of them say."""
+    name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\bNVIDIA\b|\b\d+-Core Processor\b", "", name)
+    return translate(" ".join(name.split()) or "unknown machine")
+
+
+def rows(results: list[Result], technique: str, metric: str) -> list[BoardRow]:
+    """The rows of the chart: the smallest effect first, at the end those without any."""
+    called = names(results)
+    shown = [
+        BoardRow(called[result.seat], result, row)
+        for result in latest(results)
+        if result.technique == technique and (row := result.row(metric)) is not None
+    ]
+    return sorted(shown, key=lambda seen: (seen.row.effect is None, seen.row.effect or 0))
+
+
+def colours(results: list[Result]) -> tuple[dict[tuple, str], bool]:
+    """(kind, name) of the hardware -> colour, and whether the colour says the name; with many names, only the kind."""
+    found = list(dict.fromkeys((result.machine.kind, result.machine.name) for result in in_order(results)))
+    if len(found) <= len(COLOURS):
+        return dict(zip(found, COLOURS, strict=False)), True
+    return {key: KIND_COLOURS.get(key[0], COLOURS[-1]) for key in found}, False
+
+
+# Words
+
+
+def headline(shown: list[BoardRow], technique: str) -> list[str]:
+    """What the room found, a line each: counts of verdicts, and of what they say to a claim."""
+    if not shown:
+        return [say("No result for {technique} yet.", technique=technique_title(technique))]
+    counts = Counter(seen.row.verdict for seen in shown)
+    without = counts[TOO_FEW] + counts[NOT_AVAILABLE]
+    said = [
+        (counts[LOWER], say("{n} lower", n=counts[LOWER])),
+        (counts[HIGHER], say("{n} higher", n=counts[HIGHER])),
+        (counts[NO_DIFFERENCE], say("{n} no difference detected", n=counts[NO_DIFFERENCE])),
+        (without, say("{n} without a verdict", n=without)),
+    ]
+    parts = ", ".join(words for count, words in said if count)
+    lines = [plural(len(shown), "{n} result: {parts}.", "{n} results: {parts}.", parts=parts)]
+    if counts[LOWER] and counts[HIGHER] and setting(shown):  # else it may be the task that differs
+        lines[0] += f" {say('The same technique wins here and loses there.')}"
+    claimed = Counter((seen.row.claimed, seen.row.outcome) for seen in shown if seen.row.claimed)
+    for direction in (LOWER, HIGHER):
+        counted = [(outcome, claimed[direction, outcome]) for outcome in (HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL)]
+        outcomes = ", ".join(say("{what} {n}", what=translate(what), n=n) for what, n in counted if n)
+        if outcomes:
+            claimed_words = {"direction": translate(direction), "outcomes": outcomes.capitalize()}
+            lines.append(say("Claimed: {direction}. {outcomes}.", **claimed_words))
+    return lines
+
+
+def setting(shown: list[BoardRow]) -> str:
+    """What was compared, where it is the same in all rows; else ""."""
+    found = {(seen.result.changes, seen.result.task) for seen in shown}
+    return _changes_and_task(shown[0].result) if len(found) == 1 else ""
+
+
+def _changes_and_task(result):
+    return say("{changes} on {task}", changes=translate(result.changes), task=translate(result.task))
+
+
+def amount(row: Outcome, value: float | None) -> str:
+    """An effect in words: "× 0.512", "+0.40"."""
+    if value is None:
+        return translate(NOT_AVAILABLE)
+    if not row.is_ratio:
+        return f"{value:+.2f}"
+    return f"× {value:.3f}" if 0.1 <= value < 10 else f"× {value:.3g}"
+
+
+def effect_words(row: Outcome) -> str:
+    """An effect with its interval, where there is one."""
+    if row.low is None:
+        return amount(row, row.effect)
+    low, high = (amount(row, end).removeprefix("× ") for end in (row.low, row.high))
+    return f"{amount(row, row.effect)} ({say('{low} to {high}', low=low, high=high)})"
+
+
+def predicted_words(row: Outcome) -> str:
+    """What was predicted, "" where nothing was."""
+    return translate(row.predicted) + (f", {amount(row, row.predicted_size)}" if row.predicted_size is not None else "")
+
+
+def text(results: list[Result], technique: str, metric: str) -> str:
+    """The chart in plain words, a line a row."""
+    shown = rows(results, technique, metric)
+    lines = [_heading(shown, technique, metric), *headline(shown, technique)]
+    together = setting(shown)
+    lines += [together] if together else []
+    for seen in shown:
+        verdict = translate(seen.verdict)
+        if seen.row.effect is None and seen.row.why:
+            verdict += f", {translate(seen.row.why)}"
+        words = f"{effect_words(seen.row)}, {verdict}"
+        words = say("{what}: {text}", what=f"{seen.who} ({seen.hardware})", text=words)
+        words += _predicted(seen.row)
+        lines.append(words if together else f"{words} [{_changes_and_task(seen.result)}]")
+    return "\n".join(lines)
+
+
+def _heading(shown, technique, metric):
+    titles = {seen.row.title for seen in shown}
+    title = titles.pop() if len(titles) == 1 else METRICS[metric].title
+    return say("{what}: {text}", what=technique_title(technique), text=translate(title))
+
+
+def _predicted(row):
+    return say("; predicted {guess}", guess=predicted_words(row)) if row.predicted else ""
+
+
+# SVG, in units of half a pixel
+
+WIDTH, LEFT, PLOT, WORDS = 2100, 820, 740, 1580  # of all; where the plot begins, how wide it is, where words begin
+ROW, LOW_ROW, MORE_IN_A_ROW, FONT, SMALL, CHARACTER = 46, 38, 28, 27, 23, 14.5
+LOW_ROWS = 20  # with more rows than that, they are lower
+
+
+class Axis(NamedTuple):
+    """Where effects lie across the plot: ``low`` and ``high`` are logarithms of ratios, or points."""
+
+    is_ratio: bool
+    low: float
+    high: float
+    ticks: dict[float, str]
+
+    def at(self, value: float) -> tuple[float, int]:
+        """Where an effect is drawn, in units, and whether it is inside (0) or beyond the left (-1) or right end (1)."""
+        value = math.log(value) if self.is_ratio else value
+        beyond = -1 if value < self.low else 1 if value > self.high else 0
+        return LEFT + PLOT * (min(max(value, self.low), self.high) - self.low) / (self.high - self.low), beyond
+
+
+def axis(shown: list[BoardRow], metric: str) -> Axis:
+    """The axis that shows all effects, intervals and predicted sizes up to a limit."""
+    is_ratio = METRICS[metric].is_ratio
+    if is_ratio:
+        back, reach, aside, furthest = math.log, math.log(NARROWEST), math.log(ASIDE), math.log(FURTHEST)
+    else:
+        back, reach, aside, furthest = float, NARROWEST_POINTS, ASIDE_POINTS, FURTHEST_POINTS
+    found = [value for seen in shown for value in (seen.row.effect, seen.row.low, seen.row.high) if value is not None]
+    low, high = _ends([back(value) for value in found], -reach, reach, furthest)
+    guesses = [back(seen.row.predicted_size) for seen in shown if seen.row.predicted_size is not None]
+    said_low, said_high = _ends(guesses, low, high, furthest)
+    low, high = max(said_low, low - aside), min(said_high, high + aside)
+    margin = 0.04 * (high - low)
+    low, high = low - margin, high + margin
+    if is_ratio:
+        return Axis(True, low, high, {math.log(ratio): f"× {ratio:.4g}" for ratio in ratio_ticks(low, high)})
+    ticks = {tick: f"{tick:+g}" if tick else "0" for tick in scale(low, high).ticks}
+    return Axis(False, low, high, {tick: words for tick, words in ticks.items() if low <= tick <= high})
+
+
+def _ends(values, low, high, furthest):
+    """The smallest and largest of some values, but no nearer than ``low`` and ``high`` and not beyond ``furthest``."""
+    values = [min(max(value, -furthest), furthest) for value in values]
+    return min([low, *values]), max([high, *values])
+
+
+def svg(results: list[Result], technique: str, metric: str) -> str:
+    """The chart as one SVG element; it says how many results it shows in ``data-n``."""
+    every = rows(results, technique, metric)
+    shown = every[:MOST_ROWS]
+    together = setting(every)
+    step = (LOW_ROW if len(shown) > LOW_ROWS else ROW) + (0 if together else MORE_IN_A_ROW * bool(shown))
+    line = axis(shown, metric)
+    painted, by_name = colours(results)
+    parts, top = _head(every, technique, metric, together)
+    keys, top = _legend(results, painted, by_name, every, top)
+    parts += keys
+    top += 92
+    bottom = top + step * max(len(shown), 2)
+    parts += _grid(line, metric, top, bottom)
+    for i, seen in enumerate(shown):
+        y = top + step * i
+        colour = painted[seen.result.machine.kind, seen.result.machine.name]
+        parts.append(_row(seen, line, colour, y, step, i, together))
+    if not shown:
+        parts.append(_words(LEFT + PLOT / 2, top + 54, say("waiting for the first result"), FONT, "middle"))
+    y = bottom + 74
+    for words in _footnotes(every, shown):
+        parts.append(_words(0, y, words, SMALL))
+        y += 34
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language()}" class="sk-board-chart" role="img" '
+        f'data-n="{len(every)}" '
+        f'aria-label="{escape(text(results, technique, metric))}" viewBox="0 0 {WIDTH} {y - 10}" width="100%" '
+        'preserveAspectRatio="xMinYMin meet" '
+        f'fill="currentColor" font-size="{FONT}" stroke-linejoin="round">{"".join(parts)}</svg>'
+    )
+
+
+def _head(shown, technique, metric, together):
+    parts = [_words(0, 40, _heading(shown, technique, metric), 40, bold=True)]
+    y = 92
+    first, *more = headline(shown, technique)
+    parts.append(_words(0, y, first, 32))
+    for words in [*more, *([together] if together else [])]:
+        y += 36
+        parts.append(_words(0, y, cut(words, 150), SMALL))
+    return parts, y + 20
+
+
+def _legend(results, painted, by_name, shown, top):
+    """The keys: what the colours and marks mean, as many a row as fit."""
+    here = {(seen.result.machine.kind, seen.result.machine.name) for seen in shown}
+    if by_name:
+        keys = [
+            (_mark(kind, 0, 0, painted[kind, name]), f"{cut(chip(name), 32)} ({_kind(kind)})")
+            for kind, name in painted
+            if (kind, name) in here
+        ]
+    else:
+        kinds = sorted({kind for kind, _ in here})
+        keys = [(_mark(kind, 0, 0, KIND_COLOURS.get(kind, COLOURS[-1])), _kind(kind)) for kind in kinds]
+    rows_ = [seen.row for seen in shown]
+    if any(row.predicted_size is not None or row.predicted == SAME for row in rows_):
+        keys.append((_hollow(0, 0), say("predicted")))
+    if any(row.predicted not in ("", SAME) and row.predicted_size is None for row in rows_):
+        keys.append((_arrow(0, 0, 1, hollow=True), say("predicted, direction only")))
+    if any(row.low is not None for row in rows_):
+        bar = '<path d="M-20 0h40" stroke="currentColor" stroke-width="9" stroke-opacity=".45"/>'
+        keys.append((bar, say("95 % interval")))
+    parts, x, y = [], 16, top + 34
+    for drawn, words in keys:
+        needed = 40 + CHARACTER * wide(words)
+        if x > 16 and x + needed > WIDTH:
+            x, y = 16, y + 40
+        parts.append(f'<g transform="translate({x + 10:g} {y - 8})">{drawn}</g>{_words(x + 42, y, words, SMALL + 2)}')
+        x += needed + 50
+    return parts, y if keys else top
+
+
+def _kind(kind):
+    return translate(KINDS[kind]) if kind in KINDS else say("other hardware")
+
+
+def _grid(line, metric, top, bottom):
+    nothing, _ = line.at(1.0 if line.is_ratio else 0.0)
+    low, high = (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if line.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
+    (left, _), (right, _) = line.at(low), line.at(high)
+    if LESS_IS_BETTER[metric]:
+        below, above = say("◀ lower: it wins"), say("higher: it loses ▶")
+    else:
+        below, above = say("◀ lower: it loses"), say("higher: it wins ▶")
+    parts = [
+        f'<rect x="{left:.0f}" y="{top}" width="{right - left:.0f}" height="{bottom - top}" fill-opacity=".09"/>',
+        _words(nothing - 16, top - 50, below, SMALL + 2, "end", bold=True),
+        _words(nothing + 16, top - 50, above, SMALL + 2, bold=True),
+    ]
+    across = {tick: LEFT + PLOT * (tick - line.low) / (line.high - line.low) for tick in line.ticks}
+    grid = "".join(f"M{x:.0f} {top}V{bottom}" for x in across.values())
+    parts.append(f'<path d="{grid}" stroke="currentColor" stroke-opacity=".15" stroke-width="2" fill="none"/>')
+    parts.append(f'<path d="M{nothing:.0f} {top}V{bottom}" stroke="currentColor" stroke-width="3" fill="none"/>')
+    for y in (top - 14, bottom + 32):  # below thirty rows, the ticks may be below the screen
+        parts += [_words(x, y, line.ticks[tick], SMALL, "middle") for tick, x in across.items()]
+    return parts
+
+
+def _row(seen, line, colour, y, step, i, together):
+    row, result = seen.row, seen.result
+    middle, kind = y + (step if together else step - MORE_IN_A_ROW) / 2, result.machine.kind
+    band = f'<rect x="0" y="{y}" width="{WIDTH}" height="{step}" fill-opacity="{0.05 if i % 2 == 0 else 0}"/>'
+    parts = [f"<title>{escape(_tooltip(seen))}</title>", band]
+    parts.append(f'<g transform="translate(16 {middle})">{_mark(kind, 0, 0, colour)}</g>')
+    parts.append(_words(42, middle + 9, _cut_name(seen.who, 17), FONT, bold=True))
+    parts.append(_words(380, middle + 9, cut(seen.hardware, 29), SMALL + 1))
+    if not together:
+        parts.append(_words(42, middle + 38, cut(_changes_and_task(result), 56), SMALL - 2))
+    parts += _prediction(row, line, middle)
+    if row.effect is None:
+        words = translate(NOT_AVAILABLE)
+        words = say("{what}: {text}", what=words, text=translate(row.why)) if row.why else words
+        parts.append(_words(WORDS, middle + 9, cut(words, 38), SMALL + 1))
+    else:
+        parts += _effect(row, line, kind, colour, middle)
+        short = {NO_DIFFERENCE: say("no difference"), TOO_FEW: say("too few pairs")}
+        verdict = short.get(seen.verdict) or translate(seen.verdict)
+        parts.append(_words(WORDS, middle + 9, cut(f"{effect_words(row)}, {verdict}", 44), SMALL + 1))
+    return f'<g class="sk-board-row">{"".join(parts)}</g>'
+
+
+def _effect(row, line, kind, colour, y):
+    if row.low is not None:
+        (left, _), (right, _) = line.at(row.low), line.at(row.high)
+        yield (
+            f'<path d="M{left:.0f} {y}H{max(right, left + 2):.0f}" stroke="{colour}" stroke-width="9" '
+            'stroke-opacity=".5" fill="none"/>'
+        )
+    x, beyond = line.at(row.effect)
+    yield _arrow(x, y, beyond, colour=colour) if beyond else _mark(kind, x, y, colour)
+
+
+def _prediction(row, line, y):
+    if not row.predicted:
+        return
+    nothing = 1.0 if row.is_ratio else 0.0
+    if row.predicted_size is None and row.predicted != SAME:
+        side = -1 if row.predicted == LOWER else 1
+        yield _arrow(line.at(nothing)[0] + 30 * side, y, side, hollow=True)
+    else:
+        x, beyond = line.at(nothing if row.predicted_size is None else row.predicted_size)
+        yield _arrow(x, y, beyond, hollow=True) if beyond else _hollow(x, y)
+
+
+def _mark(kind, x, y, colour):
+    """A disc for a CPU, a square for a CUDA GPU, a diamond for anything else."""
+    if kind == "cpu":
+        return f'<circle cx="{x:.0f}" cy="{y:g}" r="10" fill="{colour}"/>'
+    d = f"M{x - 9.5:.0f} {y - 9.5:g}h19v19h-19z" if kind == "cuda" else f"M{x:.0f} {y - 13:g}l13 13l-13 13l-13-13z"
+    return f'<path d="{d}" fill="{colour}"/>'
+
+
+def _hollow(x, y):
+    return f'<circle cx="{x:.0f}" cy="{y:g}" r="14" fill="none" stroke="currentColor" stroke-width="3"/>'
+
+
+def _arrow(x, y, side, colour="currentColor", hollow=False):
+    look = f'fill="none" stroke="{colour}" stroke-width="3"' if hollow else f'fill="{colour}"'
+    return f'<path d="M{x - 9 * side:.0f} {y - 12:g}v24l{20 * side}-12z" {look}/>'
+
+
+def _tooltip(seen):
+    result = seen.result
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    who = say("{what}: {text}", what=seen.who, text=f"{seen.hardware} ({_kind(result.machine.kind)})")
+    pairs = plural(result.pairs, "{n} pair", "{n} pairs")
+    return (
+        f"{who}\n{_changes_and_task(result)}\n"
+        f"{effect_words(seen.row)}, {translate(seen.verdict)}, {pairs}{_predicted(seen.row)}\n{versions}"
+    )
+
+
+def _footnotes(every, shown):
+    notes = []
+    if any(seen.row.low is not None for seen in shown):
+        if shown[0].row.is_ratio:
+            effect = say(
+                "Effect: with the technique, against without it, on the same machine. Shaded: less than a tenth."
+            )
+        else:
+            effect = say(
+                "Effect: with the technique, against without it, on the same machine. Shaded: less than half a point."
+            )
+        one = say(
+            "Each interval is one machine's: of twenty machines without any difference, one on average shows one."
+        )
+        notes += [effect, one]
+    if any(seen.row.low is None and seen.row.effect is not None for seen in shown):
+        notes.append(
+            say("Without a bar: no verdict (too few pairs, or a smoke run, in which no figure means anything).")
+        )
+    if more := len(every) - len(shown):
+        notes.append(
+            plural(
+                more,
+                "{n} more result does not fit here: to_csv() and to_frame() have them all.",
+                "{n} more results do not fit here: to_csv() and to_frame() have them all.",
+            )
+        )
+    return notes
+
+
+def _words(x, y, words, font, anchor="", bold=False):
+    look = (f' text-anchor="{anchor}"' if anchor else "") + (' font-weight="600"' if bold else "")
+    look += f' font-size="{font}"' if font != FONT else ""
+    return f'<text x="{x:.0f}" y="{y:.0f}"{look}>{escape(words)}</text>'
+
+
+def _cut_name(who, longest):
+    """A name that is cut, but not its number."""
+    name, number = re.fullmatch(r"(.*?)( \(\d+\))?", who).groups(default="")
+    return cut(name, longest - len(number)) + number
+
+
+def wide(words: str) -> int:
+    """How many Latin characters a text is as wide as."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in words)
+
+
+def cut(words: str, longest: int) -> str:
+    """A text cut to the width of so many Latin characters."""
+    if wide(words) <= longest:
+        return words
+    while words and wide(words) >= longest:
+        words = words[:-1]
+    return f"{words}…"

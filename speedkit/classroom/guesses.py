@@ -1,0 +1,279 @@
+"""What a learner expects of a technique: how it is stored, and how it is scored."""
+
+import json
+import math
+import numbers
+import os
+import re
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from speedkit.comparison.metrics import DIRECTIONS, HIGHER, LOWER, METRICS, NO_DIFFERENCE, NOT_AVAILABLE, SAME, TOO_FEW
+from speedkit.comparison.result import Comparison
+from speedkit.comparison.stats import MATERIAL_POINTS, MATERIAL_RATIO
+from speedkit.recipe import SWITCHES, Recipe
+from speedkit.support.files import reading, write_atomically
+from speedkit.support.messages import say, translate
+from speedkit.support.settings import learner_folder
+
+FORMAT = 1
+CASE = r"[A-Za-z0-9][A-Za-z0-9 -]{0,39}"
+LARGEST_FILE = 10_000  # characters; a guess takes about 200
+LARGEST_FACTOR, LARGEST_POINTS = 1e6, 100.0
+
+
+# What is kept
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One commitment: what a technique will do to a metric.
+
+    size: variant / baseline, or for accuracy the difference in points; None where only a direction was given. case:
+    tells two guesses about the same technique and metric apart. committed: when, ISO 8601 with a time zone.
+
+    Raises:
+        ValueError: a value is not allowed, or direction and size contradict each other.
+    """
+
+    technique: str
+    metric: str
+    direction: str  # "lower", "same" or "higher"
+    size: float | None = None
+    case: str = ""
+    committed: str = ""
+
+    def __post_init__(self):
+        for name, choices in {"technique": SWITCHES, "metric": tuple(METRICS), "direction": DIRECTIONS}.items():
+            if getattr(self, name) not in choices:
+                shown = str(getattr(self, name))[:40]
+                raise ValueError(f"{name}={shown!r} is not allowed in a prediction: give {' | '.join(choices)}.")
+        if not isinstance(self.case, str) or (self.case and not re.fullmatch(CASE, self.case)):
+            raise ValueError(
+                f"case={str(self.case)[:50]!r} is not allowed: give up to 40 letters, digits, spaces and hyphens."
+            )
+        if self.size is not None:
+            size = _size(self.metric, self.size)
+            if _direction(self.metric, size) != self.direction or self.direction == SAME:
+                raise ValueError(
+                    f"{self.metric}: {self.direction!r} and {_in_words(self.metric, size)} contradict each other: "
+                    f"{_how(self.metric)}"
+                )
+            object.__setattr__(self, "size", size)
+
+    @property
+    def path(self) -> Path:
+        """The file in which it is kept."""
+        name = "-".join(filter(None, (self.technique, self.metric, self.case.lower().replace(" ", "_"))))
+        return learner_folder() / "predictions" / f"{name}.json"
+
+    def __str__(self):
+        direction = translate(self.direction)
+        return direction if self.size is None else f"{direction}, {_in_words(self.metric, self.size)}"
+
+    def save(self):
+        """Writes the file: whole or, where that fails, not at all. What else is there by its name is moved aside.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(self.path):
+            asides = (self.path.with_name(f"{self.path.name}.unreadable-{n}") for n in range(1, 1000))
+            self.path.rename(next(aside for aside in asides if not os.path.lexists(aside)))
+        write_atomically(self.path, json.dumps({"format": FORMAT, "kind": "prediction", **asdict(self)}))
+
+    @classmethod
+    def load(cls, path) -> "Guess":
+        """The guess that :meth:`save` wrote.
+
+        Raises:
+            ValueError: the file is not such a guess; the message names the file and what is wrong.
+            OSError: the file cannot be read.
+        """
+        path = Path(path)
+        with reading(path, "a prediction"):
+            if not path.is_file():
+                raise ValueError("it is not a file.")
+            with open(path, encoding="utf-8") as file:
+                text = file.read(LARGEST_FILE + 1)
+            if len(text) > LARGEST_FILE:
+                raise ValueError("it is too long.")
+            kept = json.loads(text)
+            if not isinstance(kept, dict) or kept.pop("format", None) != FORMAT or kept.pop("kind", "") != "prediction":
+                raise ValueError(f"it does not say format {FORMAT}, kind prediction.")
+            if odd := sorted(set(kept) ^ {f.name for f in fields(cls)}):
+                raise ValueError(f"{odd[0][:40]!r} is missing or unknown.")
+            guess = cls(**kept)
+            if moment(guess.committed) is None:
+                raise ValueError(f"committed={str(guess.committed)[:40]!r} is no moment in time.")
+            return guess
+
+
+def read_guess(metric, value):
+    """(direction, size or None) that a value given by the learner means.
+
+    Raises:
+        ValueError: it is none of what is allowed.
+    """
+    if isinstance(value, str) and value in DIRECTIONS:
+        return value, None
+    if isinstance(value, tuple | list) and len(value) == 2 and value[0] in DIRECTIONS:
+        size = _size(metric, value[1])
+        if value[0] != _direction(metric, size):
+            raise ValueError(f"{metric}={str(value)[:40]} contradicts itself: {_how(metric)}")
+    else:
+        size = _size(metric, value)
+    direction = _direction(metric, size)
+    return direction, None if direction == SAME else size
+
+
+def _size(metric, value):
+    usable = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if METRICS[metric].is_ratio:
+        usable = usable and 1 / LARGEST_FACTOR <= value <= LARGEST_FACTOR
+    else:
+        usable = usable and abs(value) <= LARGEST_POINTS
+    if not usable:
+        raise ValueError(
+            f"{metric}={str(value)[:40]!r} is not allowed: give lower | higher | same, or a number: {_how(metric)}"
+        )
+    return float(value)
+
+
+def _direction(metric, size):
+    nothing = 1.0 if METRICS[metric].is_ratio else 0.0
+    return LOWER if size < nothing else HIGHER if size > nothing else SAME
+
+
+def _how(metric):
+    if METRICS[metric].is_ratio:
+        return "0.5 is half of the baseline's, 2 is twice as much."
+    return "-1.5 is one and a half points lower than the baseline, 1.5 that much higher."
+
+
+def _in_words(metric, size):
+    if size is None:
+        return translate(SAME)
+    return f"× {size:.3g}" if METRICS[metric].is_ratio else say("{difference} points", difference=f"{size:+.3g}")
+
+
+def moment(text):
+    try:
+        moment = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return None
+    return moment if moment.tzinfo else None
+
+
+# Scoring
+
+
+class Score(NamedTuple):
+    """``points`` out of ``of``, which is 0 where there is no score, and a sentence that says why."""
+
+    points: int
+    of: int
+    sentence: str
+
+
+def score(guess: Guess | None, comparison: Comparison) -> Score:
+    """How far a guess agrees with what was measured; by the rules at the top of this module."""
+    if guess is None:
+        return Score(0, 0, say("No prediction was made."))
+    row = comparison.row(guess.metric)
+    if why := _unscored(guess, comparison, row):
+        return Score(0, 0, say("No score: {why}.", why=why))
+    effect, right = row.texts()[2], _direction_is_right(guess, row)
+    if right is None:
+        return Score(0, 0, say("No score: the runs scatter too much to tell."))
+    of = 1 if guess.size is None else 2
+    if not right:
+        return Score(0, of, _feedback_for_miss(guess, row, effect))
+    if guess.size is None:
+        if guess.direction == SAME:
+            return Score(1, of, say("The direction agrees."))
+        return Score(1, of, say("The direction agrees. Next time, commit to a size, too."))
+    if row.low <= guess.size <= row.high:
+        return Score(2, of, say("The direction agrees, and the size lies inside the interval."))
+    if _close(guess, row.effect):
+        return Score(2, of, say("The direction agrees, and the size is right within a factor of two."))
+    logs = METRICS[guess.metric].is_ratio
+    said, found = (abs(math.log(value)) if logs else abs(value) for value in (guess.size, row.effect))
+    if found > said:
+        agrees = say(
+            "The direction agrees. The effect was larger than you said: {effect}. What makes it so here?", effect=effect
+        )
+    else:
+        agrees = say(
+            "The direction agrees. The effect was smaller than you said: {effect}. What makes it so here?",
+            effect=effect,
+        )
+    return Score(1, of, agrees)
+
+
+def _unscored(guess, comparison, row):
+    before, after = (getattr(recipe, guess.technique) for recipe in (comparison.baseline, comparison.variant))
+    if before == after or after == getattr(Recipe(), guess.technique):
+        return say(
+            "{technique} is {before} in the baseline and {after} in the variant",
+            technique=guess.technique,
+            before=repr(before),
+            after=repr(after),
+        )
+    if row.verdict in (TOO_FEW, NOT_AVAILABLE):
+        return f"{translate(row.verdict)}, {translate(row.why)}"
+    late = too_late(guess, comparison)
+    return say("the prediction was committed after the comparison had begun") if late else ""
+
+
+def too_late(guess: Guess, comparison: Comparison) -> bool:
+    """Whether a guess was committed after the comparison had begun."""
+    committed, started = moment(guess.committed), moment(comparison.started)
+    return bool(committed and started and committed > started)
+
+
+def _direction_is_right(guess, row):
+    """True, False, or None where the runs scatter too much to tell."""
+    is_ratio = METRICS[guess.metric].is_ratio
+    lowest, highest = (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
+    detected = row.verdict != NO_DIFFERENCE
+    if guess.direction == SAME:
+        return True if lowest <= row.low and row.high <= highest else False if detected else None
+    if detected:
+        return row.verdict == guess.direction
+    excluded = row.low > lowest if guess.direction == LOWER else row.high < highest
+    within = guess.size is not None and row.low <= guess.size <= row.high
+    return False if excluded and not within else None
+
+
+def _close(guess, measured):
+    def within_two(a, b):
+        return a * b > 0 and 0.5 <= a / b <= 2
+
+    if not METRICS[guess.metric].is_ratio:
+        return within_two(guess.size, measured)
+    return within_two(guess.size, measured) and within_two(math.log(guess.size), math.log(measured))
+
+
+def _feedback_for_miss(guess, row, effect):
+    if row.verdict == NO_DIFFERENCE:
+        if METRICS[guess.metric].is_ratio:
+            return say(
+                "No difference was detected here, and one of a tenth that way is excluded. What stays as it was, and "
+                "why?"
+            )
+        return say(
+            "No difference was detected here, and one of half a point that way is excluded. What stays as it was, and "
+            "why?"
+        )
+    if guess.direction == SAME:
+        return say(
+            "It did change here: {effect}. Which part of a step, or of the memory, does the technique touch?",
+            effect=effect,
+        )
+    return say(
+        "It went the other way here: {effect}. Such predictions teach the most: which cost was left out?", effect=effect
+    )

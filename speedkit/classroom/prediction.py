@@ -1,0 +1,269 @@
+"""What the learner expects, committed before anything is measured, kept, and shown beside what came out.
+
+    guess = predict("cache", step_s=0.5, validation_accuracy="same")
+    beside(guess, comparison)
+
+The first commitment counts: a guess is kept as one small JSON file for each technique and metric, so that it outlives
+the kernel, and a later one changes nothing. Whoever takes a lesson anew deletes the file in ``folder()``.
+
+One point is for the direction, one for the size where one was given:
+
+- *lower* or *higher*: right if that is the verdict; wrong at the opposite verdict, or where no difference was detected
+  and the interval excludes one of a tenth (accuracy: half a point) in that direction.
+- *same*: right if the whole interval is within a tenth of the baseline (accuracy: half a point); else wrong at either
+  verdict.
+- The size: right inside the 95 % interval, or within a factor of two of what was measured, both as a ratio and as its
+  logarithm: × 0.95 is no good guess for × 0.55. In points, within a factor of two.
+
+There is no score where the runs scatter too much to tell, where there is no verdict (too few pairs, not measured here,
+another technique compared), and for a guess that was committed after the comparison had begun.
+"""
+
+import html
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+
+import ipywidgets as widgets
+from IPython.display import display
+
+from speedkit.classroom.guesses import Guess, moment, read_guess, score
+from speedkit.comparison.metrics import DIRECTIONS, LOWER, METRICS, SAME
+from speedkit.comparison.result import Comparison
+from speedkit.support.messages import english, say, translate
+from speedkit.support.table import Table
+
+NONE_MADE = english("no prediction was made")
+
+
+# Committing
+
+
+class Prediction:
+    """What the learner expects of a technique, a metric at a time: a small form where nothing is committed yet.
+
+    metrics: names in ``speedkit.compare.METRICS``. case: tells two predictions of one technique and metric apart.
+    ``guesses`` holds what is committed: metric -> :class:`Guess`. Show it as a cell's last line; a notebook that runs
+    without anybody clicking goes on.
+
+    Raises:
+        ValueError: technique, a metric or the case is not allowed.
+    """
+
+    def __init__(self, technique: str, *metrics: str, case: str = ""):
+        if not metrics:
+            raise ValueError(f"Say of what, in a prediction about {str(technique)[:40]}: {' | '.join(METRICS)}.")
+        self._blank = {metric: Guess(technique, metric, SAME, case=case) for metric in metrics}
+        self.technique, self.metrics, self.case = technique, tuple(self._blank), case
+        self.guesses: dict[str, Guess] = {}
+        self.notes: list[str] = []
+        self._handles = []
+        for metric in self.metrics:
+            self._recall(metric)
+
+    def commit(self, metric: str, value) -> Guess:
+        """Commits to a value as in :func:`predict`, unless there is a commitment already: that one stays.
+
+        Raises:
+            ValueError: the metric is not of this prediction, or the value is not allowed.
+        """
+        if metric not in self._blank:
+            raise ValueError(f"metric={str(metric)[:40]!r} is not part of this prediction: {' | '.join(self.metrics)}.")
+        direction, size = read_guess(metric, value)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        guess = replace(self._blank[metric], direction=direction, size=size, committed=now)
+        self._recall(metric)  # another kernel may have been first
+        kept = self.guesses.setdefault(metric, guess)
+        if kept is guess:
+            try:
+                guess.save()
+            except OSError as error:
+                self._note(
+                    say(
+                        "{title}: kept until this kernel ends only, as it could not be stored: {error}",
+                        title=_title(metric),
+                        error=error,
+                    )
+                )
+        elif (kept.direction, kept.size) != (direction, size):
+            self._note(
+                say("{title}: you had committed to “{kept}” before, and that stays.", title=_title(metric), kept=kept)
+            )
+        if len(self.guesses) == len(self.metrics):
+            for handle in self._handles:
+                handle.update(self._bundle(), raw=True)
+        return kept
+
+    def _recall(self, metric):
+        path = self._blank[metric].path
+        if metric in self.guesses or not os.path.lexists(path):
+            return
+        try:
+            guess = Guess.load(path)
+            if (guess.technique, guess.metric, guess.case.lower()) != (self.technique, metric, self.case.lower()):
+                raise ValueError(f"{path} holds a prediction about something else.")
+            self.guesses[metric] = guess
+        except (ValueError, OSError) as error:
+            self._note(
+                say(
+                    "{title}: no earlier prediction could be read, and its file is kept. {error}",
+                    title=_title(metric),
+                    error=error,
+                )
+            )
+
+    def _note(self, sentence):
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    # Showing
+
+    @cached_property
+    def forms(self) -> dict[str, "Form"]:
+        """The form of each metric."""
+        return {metric: Form(self, metric) for metric in self.metrics}
+
+    def lines(self) -> list[str]:
+        """A sentence for each metric, then the notes."""
+        said = []
+        for metric in self.metrics:
+            guess = self.guesses.get(metric)
+            if guess is None:
+                said.append(say("{what}: {text}", what=_title(metric), text=translate(NONE_MADE)))
+                continue
+            when = f"{moment(guess.committed):%Y-%m-%d %H:%M}"
+            said.append(say("{title}: {guess} (committed {when} UTC)", title=_title(metric), guess=guess, when=when))
+        return [*said, *self.notes]
+
+    def __repr__(self):
+        return "\n".join(self.lines())
+
+    def _repr_html_(self):
+        return "".join(f"<div class='sk-predicted'>{html.escape(line)}</div>" for line in self.lines())
+
+    def _bundle(self):
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+    def _ipython_display_(self):
+        """The form; once all is committed, an ordinary output that stays in the saved notebook."""
+        if len(self.guesses) == len(self.metrics):
+            display(self._bundle(), raw=True)
+            return
+        box = widgets.VBox([form.box for form in self.forms.values()])
+        box.add_class("sk-prediction")
+        mimebundle = box._repr_mimebundle_()
+        bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
+        handle = display(bundle | {"text/plain": repr(self)}, metadata=metadata, raw=True, display_id=True)
+        self._handles += [handle] if handle else []
+
+
+class Form:
+    """Direction, size and a Commit button for one metric; after that it only shows."""
+
+    def __init__(self, prediction: Prediction, metric: str):
+        self.prediction, self.metric = prediction, metric
+        options = [(translate(direction), direction) for direction in DIRECTIONS]
+        self.direction = widgets.ToggleButtons(options=options, value=None, style={"button_width": "80px"})
+        common = {"style": {"description_width": "initial"}, "layout": {"width": "340px"}, "disabled": True}
+        common["continuous_update"] = False  # values on their way would be overtaken by a click on Commit
+        if METRICS[metric].is_ratio:
+            # From 1.07 to 1,024 times; ten steps double it.
+            self.size = widgets.FloatLogSlider(
+                value=2.0, base=2, min=0.1, max=10, step=0.1, description=say("by a factor of"), **common
+            )
+        else:
+            self.size = widgets.FloatSlider(
+                value=1.0, min=0.1, max=50.0, step=0.1, description=say("by so many points"), **common
+            )
+        self.button = widgets.Button(description=say("Commit"), button_style="primary", disabled=True)
+        self.line = widgets.HTML()
+        self.box = widgets.VBox(
+            [
+                widgets.HTML(say("<b>{title}</b>, with the technique on:", title=html.escape(_title(metric)))),
+                widgets.HBox([self.direction, self.size, self.button], layout={"flex_flow": "row wrap"}),
+                self.line,
+            ]
+        )
+        for name in ("direction", "size", "button", "line"):
+            getattr(self, name).add_class(f"sk-predict-{name}")
+        self.direction.observe(self._refresh, "value")
+        self.size.observe(self._refresh, "value")
+        self.button.on_click(self._commit)
+        self._refresh()
+
+    def _value(self):
+        if self.direction.value == SAME:
+            return SAME
+        size = self.size.value
+        if self.direction.value == LOWER:
+            size = 1 / size if METRICS[self.metric].is_ratio else -size
+        return self.direction.value, float(f"{size:.3g}")
+
+    def _refresh(self, _=None):
+        guess, chosen = self.prediction.guesses.get(self.metric), self.direction.value
+        self.direction.disabled = guess is not None
+        self.size.disabled = guess is not None or chosen in (None, SAME)
+        self.button.disabled = guess is not None or chosen is None
+        if guess is not None:
+            text = say("Committed: {guess}.", guess=guess)
+        elif chosen is None:
+            text = say("Choose a direction, then a size, then commit: it cannot be changed afterwards.")
+        else:
+            direction, size = read_guess(self.metric, self._value())
+            guess = replace(self.prediction._blank[self.metric], direction=direction, size=size)
+            text = say("You are about to say: {guess}.", guess=guess)
+        self.line.value = html.escape(" ".join([text, *self.prediction.notes]))
+
+    def _commit(self, _=None):
+        if self.metric not in self.prediction.guesses and self.direction.value is not None:
+            self.button.disabled = True
+            self.prediction.commit(self.metric, self._value())
+        self._refresh()
+
+
+def predict(technique: str, *, case: str = "", **expected) -> Prediction:
+    """Commits to what a technique will do, before it is measured: ``predict("cache", step_s=0.5, reads="lower")``.
+
+    expected: metrics of ``speedkit.compare.METRICS``, each with one of
+
+    - a factor, variant / baseline: 0.5 is half of the baseline's, 2 twice as much (accuracy: points, -1.5 or 2),
+    - ``"lower"``, ``"higher"`` or ``"same"`` (within a tenth; accuracy: half a point),
+    - both, as ``("lower", 0.5)``, which guards against a slip,
+    - ``...``: not predicted yet; the form is shown instead.
+
+    Nothing is committed if any value is not allowed. A commitment that is there already stays.
+
+    Raises:
+        ValueError: technique, metric, case or a value is not allowed; the message says what is.
+    """
+    prediction = Prediction(technique, *expected, case=case)
+    given = {metric: value for metric, value in expected.items() if value is not ... and value is not None}
+    for metric, value in given.items():
+        read_guess(metric, value)
+    for metric, value in given.items():
+        prediction.commit(metric, value)
+    return prediction
+
+
+def _title(metric):
+    return translate(METRICS[metric].title)
+
+
+def score_prediction(prediction: Prediction, comparison: Comparison) -> Table:
+    """A row for each metric: predicted, measured, interval, verdict, points, and a sentence on how they agree."""
+    rows, points, of = [], 0, 0
+    for metric in prediction.metrics:
+        guess, row = prediction.guesses.get(metric), comparison.row(metric)
+        result = score(guess, comparison)
+        points, of = points + result.points, of + result.of
+        got = say("{points} of {of}", points=result.points, of=result.of) if result.of else say("no score")
+        verdict = translate(row.verdict)
+        verdict = say("{what}: {text}", what=verdict, text=translate(row.why)) if row.why else verdict
+        said = str(guess) if guess else translate(NONE_MADE)
+        rows.append([translate(row.title), said, *row.texts()[2:], verdict, got, result.sentence])
+    caption = say("A point for the direction; one for a size inside the interval or within a factor of two.")
+    caption = f"{say('{points} of {of} points.', points=points, of=of)} {caption}" if of else caption
+    heading = ["", say("predicted"), say("measured"), say("95 % interval"), say("verdict"), say("points")]
+    heading.append(say("how they agree"))
+    return Table(heading, rows, " ".join([caption, *prediction.notes]))

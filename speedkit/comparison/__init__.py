@@ -1,0 +1,1 @@
+"""Two recipes compared on this machine: paired runs, intervals, verdicts and claims."""

@@ -1,0 +1,162 @@
+"""What is compared, what is claimed, and the words of a verdict."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from speedkit.recipe import SWITCHES
+from speedkit.run import Run
+from speedkit.support.messages import english, say, translate
+from speedkit.support.units import number, percent, seconds, size
+
+# Kept in files and compared, so in English here and in a row, a judgement or a board; retold where they are shown.
+LOWER, HIGHER, NO_DIFFERENCE = english("lower"), english("higher"), english("no difference detected")
+TOO_FEW, NOT_AVAILABLE = english("too few pairs to judge"), english("n/a")
+HELD, DID_NOT_HOLD = english("held here"), english("did not hold here")
+OPPOSITE, CANNOT_TELL = english("the opposite"), english("cannot tell")
+
+
+# What is compared
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a run. ``read``: (run, target accuracy or None) -> the figure, nan where it is not available."""
+
+    name: str
+    title: str  # in English, as a row keeps it
+    unit: str  # "s", "bytes", "images", "J", or "share": a difference in points, where the others are ratios
+    read: Callable[[Run, float | None], float]
+
+    @property
+    def is_ratio(self) -> bool:
+        return self.unit != "share"
+
+    def text(self, value: float) -> str:
+        """A value in words, with its unit."""
+        if not math.isfinite(value):
+            return translate(NOT_AVAILABLE)
+        words = {"s": seconds, "bytes": size, "images": number, "J": lambda joules: f"{joules:.3g} J", "share": percent}
+        return words[self.unit](value)
+
+
+def _mean_of_steps(column):
+    # A mean, not a median: workers deliver in bursts, and a cache is slow in its first epoch and fast in the others.
+    return lambda run, target: run.mean(column)
+
+
+def _figure(name):
+    return lambda run, target: run.scalars.get(name, math.nan)
+
+
+def _preparation(run):
+    prepare_s = run.scalars.get("prepare_s", math.nan)
+    return prepare_s if math.isfinite(prepare_s) else 0.0
+
+
+def _whole_run(run, target):
+    return _preparation(run) + run.seconds if run.seconds else math.nan
+
+
+def _time_to_target(run, target):
+    if target is None:
+        return math.nan
+    reached = np.flatnonzero(run.epoch_column("validation_accuracy") >= target)
+    return _preparation(run) + float(run.epoch_column("t")[reached[0]]) if len(reached) else math.nan
+
+
+def _accuracy_of_kept_weights(run, target):
+    best = run.scalars.get("best_epoch", math.nan)  # early stopping puts the weights of that epoch back
+    values = run.epoch_column("validation_accuracy")
+    return float(values[int(best)]) if 0 <= best < len(values) else run.last("validation_accuracy")
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("step_s", "time per step (mean)", "s", _mean_of_steps("step_s")),
+        Metric("wait_s", "waiting for data per step (mean)", "s", _mean_of_steps("wait_s")),
+        Metric("seconds", "time of the whole run, preparation included", "s", _whole_run),
+        Metric("target_s", "time to the target accuracy, preparation included", "s", _time_to_target),
+        Metric("peak_memory", "peak memory on the device", "bytes", _figure("peak_memory")),
+        Metric("host_memory", "main memory of the processes at the end", "bytes", _figure("host_memory")),
+        Metric("reads", "images read from the source while training", "images", _figure("reads")),
+        Metric("energy_j", "energy of the GPU", "J", _figure("energy_j")),
+        Metric("validation_accuracy", "validation accuracy", "share", _accuracy_of_kept_weights),
+    )
+}
+
+
+# Claims
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence about a technique, as a metric and a direction that it is said to take.
+
+    Raises:
+        ValueError: technique, metric or direction is unknown; the message says what is allowed.
+    """
+
+    technique: str  # the switch of Recipe
+    sentence: str
+    metric: str
+    direction: str  # "lower" or "higher"
+
+    def __post_init__(self):
+        allowed = {"technique": SWITCHES, "metric": tuple(METRICS), "direction": (LOWER, HIGHER)}
+        for name, choices in allowed.items():
+            if getattr(self, name) not in choices:
+                shown = str(getattr(self, name))[:40]
+                raise ValueError(f"{name}={shown!r} is not allowed in a claim: give {' | '.join(choices)}.")
+        if not isinstance(self.sentence, str):
+            raise ValueError("sentence should be text.")
+
+
+def _claims(technique, sentence, **directions):
+    return tuple(Claim(technique, sentence, metric, direction) for metric, direction in directions.items())
+
+
+# The article's six. "Stabilises" is judged by how well training ends at one learning rate; compare at a large one, too.
+CLAIMS = {
+    "precision": _claims(
+        "precision", "Reduced precision cuts memory and speeds up processing.", peak_memory=LOWER, step_s=LOWER
+    ),
+    "early_stopping": _claims(
+        "early_stopping", "Early stopping saves time and resources.", seconds=LOWER, energy_j=LOWER
+    ),
+    "augment": _claims("augment", "Augmentation on the fly reduces the memory needed in training.", peak_memory=LOWER),
+    "batchnorm": _claims(
+        "batchnorm",
+        "Batch normalisation stabilises and speeds up convergence and makes better use of memory.",
+        validation_accuracy=HIGHER,
+        target_s=LOWER,
+        peak_memory=LOWER,
+    ),
+    "workers": _claims("workers", "Preparing data in parallel reduces waiting.", wait_s=LOWER),
+    "cache": _claims(
+        "cache", "Caching avoids frequent calls to the database and speeds up training.", reads=LOWER, seconds=LOWER
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a comparison says to a claim; ``outcome``: held here, did not hold here, the opposite, or cannot tell.
+
+    ``outcome`` is English, for code to compare; ``why`` is in the language in which it was judged.
+    """
+
+    claim: Claim
+    outcome: str
+    why: str
+
+    def __str__(self):
+        said = {"sentence": translate(self.claim.sentence), "why": self.why, "outcome": translate(self.outcome)}
+        return say("{sentence} [{why}]: {outcome}", **said)
+
+
+SAME = english("same")
+DIRECTIONS = (LOWER, SAME, HIGHER)

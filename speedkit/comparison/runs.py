@@ -1,0 +1,132 @@
+"""The runs of a comparison: a generator that makes them in pairs."""
+
+import ctypes
+import gc
+import math
+import random
+from contextlib import closing, suppress
+
+import torch
+
+from speedkit.comparison.metrics import METRICS, Claim
+from speedkit.comparison.result import ARMS, Comparison, RunResult
+from speedkit.comparison.stats import NEEDED_PAIRS
+from speedkit.recipe import Recipe
+from speedkit.run import Run
+from speedkit.support.errors import NotFinite
+from speedkit.support.messages import english, say, translate
+from speedkit.support.settings import smoke
+from speedkit.train import train
+
+WARM_UP_STEPS = 10
+
+
+def comparing(
+    baseline: Recipe,
+    variant: Recipe,
+    pairs: int = NEEDED_PAIRS,
+    claims: tuple[Claim, ...] = (),
+    *,
+    target: float | None = None,
+    train=train,
+    each_step: bool = False,
+):
+    """Compares two recipes, a run at a time. A generator: it yields the growing :class:`Comparison` after every run.
+
+    Two short warm-up runs, which are not counted, then ``pairs`` pairs with the seed ``baseline.seed + i`` in both
+    runs of pair i. Which of the two comes first is drawn from ``baseline.seed``, each about equally often. Close the
+    generator to stop: the pairs that are done stay in the comparison. The test set is left alone.
+
+    target: the validation accuracy (0 to 1) to which time is taken. train: (recipe, run) -> a generator that makes
+    one run. each_step: yield after every step as well, so that closing takes effect within one.
+
+    Raises:
+        ValueError: pairs, target or a claim is not allowed. What ``train`` raises is passed on, but for
+            :class:`NotFinite`, which leaves that run without figures and is noted.
+    """
+    return fill(plan(baseline, variant, pairs, claims, target), train, each_step)
+
+
+def plan(baseline, variant, pairs, claims, target) -> Comparison:
+    """A comparison of which no run is made yet; arguments and errors as in :func:`comparing`."""
+    comparison = Comparison(baseline, variant, pairs, target, claims, smoke=smoke())
+    if comparison.smoke:
+        comparison.pairs = min(comparison.pairs, 2)
+    baseline.but(seed=baseline.seed + comparison.pairs - 1)  # so that a seed that is too large is told before any run
+    return comparison
+
+
+def orders(pairs: int, seed: int) -> list[tuple[str, str]]:
+    """Which run of each pair comes first: both orders equally often (but for one), shuffled from ``seed``."""
+    draw = random.Random(seed)
+    flip = draw.randrange(2)
+    drawn = [ARMS if (i + flip) % 2 else ARMS[::-1] for i in range(pairs)]
+    draw.shuffle(drawn)
+    return drawn
+
+
+def _warm_up(recipe):
+    # A disk cache outlives a run: fill it now, else it would be cold in the first pair only.
+    steps = None if recipe.cache == "disk" else min(recipe.steps or WARM_UP_STEPS, WARM_UP_STEPS)
+    return recipe.but(epochs=1, steps=steps)
+
+
+def fill(comparison: Comparison, train=train, each_step: bool = False):
+    """Makes the runs of a planned comparison. A generator, as :func:`comparing`."""
+    recipes = {arm: getattr(comparison, arm).but(test_at_end=False) for arm in ARMS}
+    plan = [(None, arm) for arm in ARMS]
+    plan += [(i, arm) for i, order in enumerate(orders(comparison.pairs, comparison.baseline.seed)) for arm in order]
+    with comparison.being_made():
+        if any(recipe.cache == "disk" for recipe in recipes.values()):
+            comparison.note(english("The disk cache was filled before the first counted run: it is compared warm."))
+        yield from _running(comparison, train, each_step, recipes, plan)
+
+
+def _running(comparison, train, each_step, recipes, plan):
+    for pair, arm in plan:
+        place = {} if pair is None else {"pair": pair + 1, "pairs": comparison.pairs}
+        comparison.now = say(
+            "pair {pair} of {pairs}, {arm}" if place else "warm-up, {arm}", arm=translate(arm), **place
+        )
+        seed = comparison.baseline.seed + (pair or 0)
+        recipe = recipes[arm].but(seed=seed)
+        comparison.current = run = Run(_warm_up(recipe) if pair is None else recipe)
+        _release_memory()
+        with closing(train(run.recipe, run)) as records:
+            try:
+                for _ in records:
+                    if each_step:
+                        yield comparison
+            except NotFinite as error:
+                sentence = english(
+                    "pair {pair} of {pairs}, {arm}: {error}" if place else "warm-up, {arm}: {error}",
+                    **{"arm": arm, "error": error} | place,
+                )
+                comparison.note(sentence)
+                failed = True
+            else:
+                failed = False
+        comparison.runs_done += 1
+        comparison.machine = run.machine
+        if pair is not None:
+            comparison.measured.append(_measure(comparison, run, pair, arm, failed))
+        if comparison.runs_done == len(plan):
+            comparison.status = "finished"
+        yield comparison
+
+
+def _release_memory():
+    # Else the larger of two recipes sets the resident set of both: the allocators keep what was freed.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError, TypeError):  # where the C library is not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _measure(comparison, run, pair, arm, failed):
+    comparison.smoke |= run.smoke
+    for note in run.notes:
+        comparison.note(note)
+    values = {name: math.nan if failed else metric.read(run, comparison.target) for name, metric in METRICS.items()}
+    return RunResult(pair, arm, run.recipe.seed, values, run.scalars.get("others_share", math.nan))

@@ -1,0 +1,427 @@
+"""The chart of a run beside earlier ones: live as SVG text, as words, and once as a figure when the run has ended.
+
+Knows :class:`~speedkit.run.Run` only. A series is thinned to points that stand for equally many steps each and keep
+their mean, lowest and highest value, so that a frame costs the same however long the run is.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from speedkit.lab.axes import Scale, nice_step, scale, tick_text
+from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK, WAITING
+from speedkit.run import Run, labels
+from speedkit.support.messages import say, translate, whole
+from speedkit.support.units import number, percent, seconds, size
+
+RAW_POINTS = 160  # up to so many steps of the current run, every step is a point
+BANDED_POINTS = 80  # above, at most so many points with a band from the lowest to the highest
+EARLIER_POINTS = 60  # of an earlier run, means only
+EPOCH_POINTS = (40, 60)  # the same two limits for points that are epochs: banded and raw
+EARLIER_RUNS = 6  # the newest that are drawn: as many as there are pairs of colour and dashes
+RECENT = 32  # steps behind a figure that is called current
+ENORMOUS = 1e100  # from here on a value counts as not available
+
+
+class Line(NamedTuple):
+    """A thinned step column: float64 [points] each, nan where a figure is not available.
+
+    ``x``, the middle of the steps that a point stands for, counted from 1; ``mean``, ``low`` and ``high`` of them.
+    """
+
+    x: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def times(self, factor: float) -> "Line":
+        return Line(self.x, self.mean * factor, self.low * factor, self.high * factor)
+
+    def rate(self, amount: float) -> "Line":
+        """``amount`` divided by this line, which is a duration: the rate of the mean, lowest and highest duration."""
+        with np.errstate(divide="ignore", over="ignore"):
+            rates = [amount / values for values in self[1:]]
+        mean, low, high = (np.where(np.abs(rate) < ENORMOUS, rate, math.nan) for rate in rates)
+        return Line(self.x, mean, high, low)
+
+
+class Trace(NamedTuple):
+    """What is drawn and said of one run: its lines by column, its epochs, its current figures by name."""
+
+    count: int
+    each: int  # steps that a point of a line stands for
+    lines: dict[str, Line]
+    epoch_ends: np.ndarray  # in steps
+    accuracy: np.ndarray  # on the validation images at those ends
+    figures: dict[str, float]
+
+
+class Mark(NamedTuple):
+    """One thing to draw: a line along ``y`` or, where ``base`` is given, the area from ``base`` up to ``y``."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    base: np.ndarray | None = None
+    colour: str = INK
+    width: float = 2.0
+    opacity: float = 1.0
+    dash: tuple = ()
+    dots: bool = False
+    right: bool = False
+
+
+class Plot(NamedTuple):
+    """One of the four axes. ``title``: pieces of text with the colour of the key before them or None."""
+
+    title: list[tuple[str, str | None]]
+    marks: list[Mark]
+    left: Scale
+    right: Scale | None
+    clipped: np.ndarray  # step numbers whose value lies above the left axis
+    clipped_words: str
+    words: str  # on what is missing
+
+    @property
+    def empty(self) -> bool:
+        return all(np.isnan(mark.y).all() for mark in self.marks)
+
+
+class Chart(NamedTuple):
+    count: int  # of the steps of the current run that are drawn
+    words: str
+    legend: list[tuple[str, Mark]]
+    x: Scale
+    panels: list[Plot]
+    caption: str
+
+
+# Preparation, shared by the SVG and the figure
+
+
+def thin(values: np.ndarray, points: int, raw: int = 0) -> Line:
+    """A column [steps] as at most ``points`` + 1 points; up to ``raw`` steps every step is one.
+
+    The first step, a warm-up, is a point of its own. Every other point stands for the same number of steps, a power
+    of two, so that points stay where they are while a run grows.
+    """
+    count = len(values)
+    each = _steps_a_point(count, points, raw)
+    starts = np.concatenate(([0], np.arange(1, count, each)))[:count]
+    known = np.abs(values) < ENORMOUS
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if each == 1:
+            mean = low = high = np.where(known, values, math.nan)
+        else:
+            if not known.all():
+                values = np.where(known, values, math.nan)
+            low, high = (_bucketed(function, values, each) for function in (np.fmin, np.fmax))
+            mean = _bucketed(np.add, np.where(known, values, 0.0), each) / _bucketed(np.add, known.astype(float), each)
+    ends = np.append(starts[1:], count)
+    return Line((starts + ends + 1) / 2, mean, low, high)
+
+
+def _bucketed(function, values, each):
+    whole = 1 + (count := len(values) - 1) // each * each
+    parts = [values[:1], function.reduce(values[1:whole].reshape(-1, each), axis=1)]
+    if whole <= count:
+        parts.append(function.reduce(values[whole:], keepdims=True))
+    return np.concatenate(parts)
+
+
+def _steps_a_point(count, points, raw):
+    each = 1
+    while count > max(raw, points + 1) and math.ceil((count - 1) / each) > points:
+        each *= 2
+    return each
+
+
+_traces: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def _trace(run: Run, points: int, raw: int = 0) -> Trace:
+    """The trace of a run; that of a run which is over is made once and kept as long as the run."""
+    over = run.status not in ("new", "running")
+    key = (run.count, points, raw)
+    kept = _traces.get(run, {}) if over else {}
+    if key not in kept:
+        trace = _new_trace(run, over, *key)
+        if not over:
+            return trace
+        kept = _traces.setdefault(run, {})
+        kept[key] = trace
+    return kept[key]
+
+
+def _new_trace(run, over, count, points, raw):
+    lines, figures = {}, {}
+    for name in ("wait_s", "compute_s", "step_s", "memory", "loss"):
+        values = run.column(name)[:count]
+        lines[name] = thin(values, points, raw)
+        recent = values[-RECENT:] if name in ("memory", "loss") or not over else values
+        recent = recent[1:] if len(recent) == count > 1 else recent
+        recent = recent[np.abs(recent) < ENORMOUS]
+        figures[name] = float(recent[-1] if name == "memory" else recent.mean()) if len(recent) else math.nan
+    lines["images_per_s"] = lines["step_s"].rate(run.recipe.batch_size)
+    figures["images_per_s"] = run.recipe.batch_size / figures["step_s"] if figures["step_s"] else math.nan
+    ends, accuracy = run.epoch_columns("steps", "validation_accuracy").values()
+    accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)
+    figures["validation_accuracy"] = float(accuracy[-1]) if len(accuracy) else math.nan
+    ends, accuracy = thin(ends, *EPOCH_POINTS).high, thin(accuracy, *EPOCH_POINTS).mean
+    return Trace(count, _steps_a_point(count, points, raw), lines, ends, accuracy, figures)
+
+
+def _all_traces(run, earlier):
+    earlier = list(earlier)[-EARLIER_RUNS:]
+    points = EARLIER_POINTS if len(earlier) <= 3 else EARLIER_POINTS // 2
+    return earlier, _trace(run, BANDED_POINTS, RAW_POINTS), [_trace(each, points) for each in earlier]
+
+
+def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
+    """Everything that is drawn of a run and of the newest earlier ones, in the units that are shown."""
+    earlier, now, before = _all_traces(run, earlier)
+    styles = [
+        {
+            "colour": EARLIER_COLOURS[i % len(EARLIER_COLOURS)],
+            "width": 1.6,
+            "dash": EARLIER_DASHES[i % len(EARLIER_DASHES)],
+        }
+        for i in range(len(earlier))
+    ]
+    names = labels([*earlier, run])
+    nothing = np.empty(0)
+    legend = [(say("this run: {name}", name=names[-1]), Mark("", nothing, nothing))]
+    legend += [(name, Mark("", nothing, nothing, **style)) for name, style in zip(names, styles, strict=False)]
+    if run.status in ("new", "running"):
+        caption = say("Times and rates in the titles: means of the last {steps} steps.", steps=RECENT)
+    else:
+        caption = say("Times and rates in the titles: means of the whole run.")
+    if now.each > 1:
+        band = say("Line: mean of {steps} steps; band: lowest to highest of them.", steps=whole(now.each))
+        caption = f"{band} {caption}"
+    return Chart(
+        now.count,
+        _words(run, now, before, names),
+        legend,
+        _steps_scale(run, now, before),
+        [
+            _time_plot(now, before, styles),
+            _memory_plot(run, now, before, styles),
+            _rate_plot(now, before, styles),
+            _learning_plot(now, before, styles),
+        ],
+        caption,
+    )
+
+
+def _time_plot(now, before, styles):
+    wait, compute, total = (now.lines[name].times(1000) for name in ("wait_s", "compute_s", "step_s"))
+    floor = np.zeros(len(compute.x))
+    stacked = np.where(np.isnan(compute.mean), 0.0, compute.mean)
+    marks = [
+        Mark("compute_s", compute.x, compute.mean, floor, colour=COMPUTING, opacity=0.5),
+        Mark("wait_s", wait.x, stacked + wait.mean, stacked, colour=WAITING, opacity=0.5),
+        *_current("step_s", total._replace(low=total.mean), now.each),
+        *(
+            _mean("step_s", trace.lines["step_s"].times(1000), style)
+            for trace, style in zip(before, styles, strict=True)
+        ),
+    ]
+    title = [
+        (say("time of a step:"), None),
+        (say("waiting for data {time}", time=seconds(now.figures["wait_s"])), WAITING),
+        (say("computing {time}", time=seconds(now.figures["compute_s"])), COMPUTING),
+    ]
+    return _plot(title, marks, "ms", 2, now, lambda value: seconds(value / 1000), ("wait_s", "compute_s"))
+
+
+def _memory_plot(run, now, before, styles):
+    lines = [trace.lines["memory"] for trace in (now, *before)]
+    largest = max((float(line.high[known].max()) for line in lines if (known := ~np.isnan(line.high)).any()), default=0)
+    unit, factor = ("GiB", 2**30) if largest >= 2 * 2**30 else ("MiB", 2**20)
+    first, *rest = (line.times(1 / factor) for line in lines)
+    marks = [*_current("memory", first, now.each)]
+    marks += [_mean("memory", line, style) for line, style in zip(rest, styles, strict=True)]
+    title = [(_memory_words(run, now), None)]
+    return _plot(title, marks, unit, 4, now, lambda value: size(value * factor), ("memory",))
+
+
+def _memory_words(run, now):
+    amount = size(now.figures["memory"])
+    if str(run.machine.get("device", "")).startswith("cuda"):
+        return say("memory on the device: {amount}", amount=amount)
+    return say("memory of the processes (resident): {amount}", amount=amount)
+
+
+def _rate_words(now):
+    return say("images per second: {rate}", rate=number(now.figures["images_per_s"]))
+
+
+def _rate_plot(now, before, styles):
+    marks = [*_current("images_per_s", now.lines["images_per_s"], now.each)]
+    marks += [
+        _mean("images_per_s", trace.lines["images_per_s"], style) for trace, style in zip(before, styles, strict=True)
+    ]
+    title = [(_rate_words(now), None)]
+    return _plot(title, marks, "/s", 2, now, lambda value: f"{number(value)}/s", ("images_per_s",))
+
+
+def _learning_plot(now, before, styles):
+    marks = [*_current("loss", _joined(now.lines["loss"]), now.each)]
+    marks += [_mean("loss", _joined(trace.lines["loss"]), style) for trace, style in zip(before, styles, strict=True)]
+    for trace, style in zip((*before, now), (*styles, {}), strict=True):  # the current run's dots lie on top
+        if not np.isnan(trace.accuracy).all():
+            look = style | {"width": 1, "dots": True, "right": True}
+            marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
+    ended = percent(now.figures["validation_accuracy"]) if len(now.accuracy) else say("not yet")
+    title = [
+        (say("training loss (left) {loss}", loss=_plain(now.figures["loss"])), None),
+        (say("● validation accuracy (right) {accuracy}", accuracy=ended), None),
+    ]
+    return _plot(title, marks, "", 5, now, _plain, ("loss",))
+
+
+def _current(name, line, each):
+    if each > 1:
+        yield Mark(f"{name} band", line.x, line.high, line.low, opacity=0.2)
+    yield Mark(name, line.x, line.mean)
+
+
+def _mean(name, line, style):
+    return Mark(name, line.x, line.mean, **style)
+
+
+def _joined(line):
+    """The line without its gaps: a loss is fetched from a device only now and then."""
+    known = ~np.isnan(line.mean)
+    return Line(*(values[known] for values in line))
+
+
+def _plot(title, marks, unit, outlier, now, shown: Callable[[float], str], columns):
+    left = [mark for mark in marks if not mark.right]
+    low, high, highest = _limits(left, outlier)
+    axis = scale(low, high, unit)
+    clipped, words = np.empty(0), ""
+    if highest > axis.high:
+        clipped = np.unique(np.concatenate([mark.x[mark.y > axis.high] for mark in left]))
+        at_start = any(len(mark.y) and mark.y[0] == highest for mark in left)
+        words = (
+            say("first step {value}", value=shown(highest)) if at_start else say("up to {value}", value=shown(highest))
+        )
+    missing = [name for name in columns if np.isnan(now.lines[name].mean).all()]
+    if now.count == 0:
+        nothing = say("no step yet")
+    elif missing == ["wait_s"]:
+        nothing = say("waiting: n/a on this machine")
+    elif missing == ["compute_s"]:
+        nothing = say("computing: n/a on this machine")
+    elif missing:
+        nothing = say("n/a on this machine")
+    else:
+        nothing = ""
+    return Plot(title, marks, axis, _right_scale(marks), clipped, words, nothing)
+
+
+def _limits(marks, outlier):
+    """The low and high end of what an axis has to show, and the highest value of all.
+
+    Each mark is seen whole up to its 95th percentile without the first step; single values above ``outlier`` times
+    that do not squash the rest, and nor does a band above three times its line.
+    """
+    lowest, usual, highest, banded = 0.0, 0.0, 0.0, 0.0
+    for mark in marks:
+        known = ~np.isnan(mark.y)
+        if not known.any():
+            continue
+        highest, lowest = max(highest, float(mark.y[known].max())), min(lowest, float(mark.y[known].min()))
+        ordered = np.sort(mark.y[1:][known[1:]] if known[1:].any() else mark.y[known])
+        most = float(ordered[int(0.95 * (len(ordered) - 1))])
+        if mark.name.endswith("band"):
+            banded = most
+        else:
+            usual = max(usual, most)
+    usual = max(usual, min(banded, 3 * usual))
+    high = highest if highest <= outlier * usual else 1.1 * usual
+    return lowest, high if high - lowest > 1e-9 else lowest + 1, highest
+
+
+def _right_scale(marks):
+    values = [mark.y[~np.isnan(mark.y)] for mark in marks if mark.right]
+    values = np.concatenate(values) if values else np.empty(0)
+    if not len(values):
+        return None
+    low, high = float(values.min()), float(values.max())
+    if high - low < 5:
+        low, high = (low + high) / 2 - 2.5, (low + high) / 2 + 2.5
+        low, high = (95.0, 100.0) if low + 5 > 100 >= high - 2.5 else (max(low, 0.0), high)
+    return scale(low, high, say("{number}%", number=""))
+
+
+def _steps_scale(run, now, before):
+    most = max([now.count, *(trace.count for trace in before)])
+    if run.status in ("new", "running"):
+        step = nice_step(max(most, 10) / 10)
+        most = math.ceil(max(most, 10) / step) * step
+    most = max(most, 1)
+    step = max(nice_step(most / 5), 1)
+    ticks = [step * i for i in range(int(most / step) + 1)]
+    return Scale(0, most, {tick: tick_text(tick, step) for tick in ticks})
+
+
+def _plain(value):
+    return f"{value:.3g}" if math.isfinite(value) else say("n/a")
+
+
+# Words
+
+
+def text(run: Run, earlier: Sequence[Run] = ()) -> str:
+    """The last figures of a run and of earlier ones in a few lines of plain text."""
+    earlier, now, before = _all_traces(run, earlier)
+    return _words(run, now, before, labels([*earlier, run]))
+
+
+def _words(run, now, before, names):
+    figures = now.figures
+    if run.total_steps:
+        steps = say("step {done} of {total}", done=whole(now.count), total=whole(run.total_steps))
+    else:
+        steps = say("step {done}", done=whole(now.count))
+    lines = [
+        say("{name} ({status}): {steps}", name=names[-1], status=translate(run.status), steps=steps),
+        say(
+            "time of a step: {waiting} waiting for data + {computing} computing",
+            waiting=seconds(figures["wait_s"]),
+            computing=seconds(figures["compute_s"]),
+        ),
+        _memory_words(run, now),
+        _rate_words(now),
+        say(
+            "training loss {loss}, validation accuracy {accuracy}",
+            loss=_plain(figures["loss"]),
+            accuracy=percent(figures["validation_accuracy"]),
+        ),
+    ]
+    for trace, name in zip(before, names, strict=False):
+        figures = trace.figures
+        lines.append(
+            say(
+                "earlier, {name}: {time} a step, {memory}, {rate} images/s, validation accuracy {accuracy}",
+                name=name,
+                time=seconds(figures["step_s"]),
+                memory=size(figures["memory"]),
+                rate=number(figures["images_per_s"]),
+                accuracy=percent(figures["validation_accuracy"]),
+            )
+        )
+    return "\n".join(lines)
+
+
+def known_pieces(mark: Mark) -> list[slice]:
+    """The stretches of a mark between its gaps."""
+    known = ~np.isnan(mark.y)
+    edges = np.flatnonzero(np.diff(known, prepend=False, append=False))
+    return [slice(begin, end) for begin, end in edges.reshape(-1, 2).tolist()]

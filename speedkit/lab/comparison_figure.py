@@ -1,0 +1,72 @@
+"""The figure of a comparison: every pair a dot, the interval a bar."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from speedkit.comparison.metrics import METRICS
+from speedkit.comparison.result import Comparison, Row
+from speedkit.lab.axes import ratio_ticks
+from speedkit.lab.picture import Picture, drawn
+from speedkit.support.messages import say, translate
+
+
+@drawn(repr)
+def figure(comparison: Comparison) -> Picture:
+    """The ratios variant / baseline on a logarithmic axis, below it the differences in points.
+
+    One dot per pair, a line for the 95 % interval where there is one. Metrics without a single pair are left out.
+    """
+    rows = [row for row in comparison.rows if np.isfinite(comparison.effects(row.metric)).any()]
+    ratios = [row for row in rows if METRICS[row.metric].is_ratio]
+    points = [row for row in rows if not METRICS[row.metric].is_ratio]
+    parts = [part for part in (ratios, points) if part]
+    result = Figure(figsize=(8, 1.2 + 0.42 * len(rows) + 0.6 * len(parts)), layout="constrained")
+    result.suptitle(_plain(f"{comparison.baseline.label} → {comparison.variant.label}"), parse_math=False)
+    if not parts:
+        result.text(0.5, 0.4, say("no pair is done yet"), ha="center")
+        return result
+    axes = result.subplots(len(parts), squeeze=False, height_ratios=[len(part) + 1 for part in parts])[:, 0]
+    for ax, part in zip(axes, parts, strict=True):
+        _draw(ax, comparison, part)
+    return result
+
+
+def _draw(ax, comparison, rows):
+    is_ratio = METRICS[rows[0].metric].is_ratio
+    ends = [0.0]
+    for height, row in enumerate(reversed(rows)):
+        effects = comparison.effects(row.metric)
+        effects = effects[np.isfinite(effects)]
+        spread = np.linspace(-0.18, 0.18, len(effects)) if len(effects) > 1 else np.zeros(1)
+        low, high = _interval(row, is_ratio)
+        if math.isfinite(low):
+            ax.plot([low, high], [height, height], color="0.6", linewidth=6, solid_capstyle="butt", alpha=0.6)
+        ax.plot(effects, height + spread, "o", color="tab:blue", markersize=4)
+        ends += [end for end in (*effects, low, high) if math.isfinite(end)]
+    ax.axvline(0, color="0.3", linewidth=1)
+    ax.set_yticks(range(len(rows)), [translate(row.title) for row in reversed(rows)], fontsize=8)
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    margin = 0.05 * (max(ends) - min(ends)) or 0.05
+    left, right = min(ends) - margin, max(ends) + margin
+    ax.set_xlim(left, right)
+    if is_ratio:  # logarithms on a linear axis: matplotlib's own logarithmic labels need its formula parser
+        ticks = ratio_ticks(left, right)
+        ax.set_xticks([math.log(tick) for tick in ticks], [f"× {tick:.4g}" for tick in ticks], fontsize=8)
+        ax.set_xlabel(say("variant / baseline"), fontsize=8)
+    else:
+        ax.tick_params(axis="x", labelsize=8)
+        ax.set_xlabel(say("variant - baseline, in points"), fontsize=8)
+    ax.grid(axis="x", alpha=0.3)
+
+
+def _interval(row: Row, is_ratio):
+    if not math.isfinite(row.low) or not is_ratio:
+        return row.low, row.high
+    tiny = np.finfo(float).tiny
+    return math.log(max(row.low, tiny)), math.log(min(max(row.high, tiny), np.finfo(float).max))
+
+
+def _plain(text):
+    return text if len(text) <= 100 else text[:97] + "..."

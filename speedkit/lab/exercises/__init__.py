@@ -1,1 +1,0 @@
-"""The exercises, one module a lesson; see ``speedkit.lab.exercise``."""

@@ -1,1 +1,0 @@
-"""What single lessons measure and draw: one module a technique, with the same name."""

@@ -1,0 +1,1 @@
+"""The lessons: for each one a folder with its experiments and its exercises."""

@@ -1,0 +1,1 @@
+"""The last lesson: all six techniques together."""

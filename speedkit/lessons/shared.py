@@ -1,0 +1,119 @@
+"""What several lessons measure in the same way."""
+
+import inspect
+import math
+
+import numpy as np
+import torch
+from IPython.display import Code
+from torch import nn
+
+from speedkit.comparison.metrics import TOO_FEW
+from speedkit.comparison.stats import NEEDED_PAIRS, interval, verdict
+from speedkit.loading import drain
+from speedkit.recipe import Recipe
+from speedkit.support.settings import smoke
+from speedkit.techniques.precision import Precision
+from speedkit.train import first_batch, optimization, score, train
+
+# Gradients that vanish
+
+
+def trained(recipe: Recipe) -> nn.Module:
+    """The network of a recipe, trained."""
+    kept = []
+    drain(train(recipe, on_model=kept.append))
+    return kept[0]
+
+
+# Memory
+
+
+class SavedTensors:
+    """Counts what autograd keeps for the backward pass, each piece of memory once, the weights themselves left out."""
+
+    def __init__(self, model: nn.Module):
+        self.parameters = list(model.parameters())
+        self.weights = {p.untyped_storage().data_ptr() for p in self.parameters}
+        self.tensors = {}  # storage -> one tensor in it; held, so that no address is used twice
+
+    def hooks(self):
+        return torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor):
+        where = tensor.untyped_storage().data_ptr()
+        if where not in self.weights:
+            self.tensors.setdefault(where, tensor)
+        return tensor
+
+    def _is_copy(self, tensor):
+        for p in self.parameters:
+            if tensor.dtype != p.dtype and tensor.numel() == p.numel():
+                for turned in (p, p.t()) if p.ndim == 2 else (p,):
+                    if turned.shape == tensor.shape and torch.equal(tensor, turned.detach().to(tensor.dtype)):
+                        return True
+        return False
+
+    def count(self) -> tuple[int, int]:
+        """Bytes of the 16-bit copies of weights that autocast made, and of everything else. Before the weights move."""
+        sizes = {True: 0, False: 0}
+        for tensor in self.tensors.values():
+            sizes[self._is_copy(tensor)] += tensor.untyped_storage().nbytes()
+        return sizes[True], sizes[False]
+
+
+def memory(recipe: Recipe) -> dict[str, float]:
+    """Bytes of the tensors of one training step, by what they are for; the first five add up to "together".
+
+    "peak on the device" is the allocator's own figure on CUDA, nan elsewhere.
+    """
+    images, labels, model = first_batch(recipe.but(subset=recipe.batch_size))
+    optimizer, _ = optimization(recipe, model, 1)
+    kept, cuda = SavedTensors(model), images.is_cuda
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(images.device)
+    with Precision(recipe.precision, images.device.type) as precision:
+        with kept.hooks(), precision.autocast():
+            loss = nn.functional.cross_entropy(model(images), labels)
+        copies, activations = kept.count()
+        precision.step(loss, optimizer)
+    parameters = list(model.parameters())
+    state = [value for p in parameters for value in optimizer.state[p].values() if torch.is_tensor(value)]
+    found = {
+        "weights": sum(p.nbytes for p in parameters),
+        "gradients": sum(p.grad.nbytes for p in parameters),
+        "optimizer state": sum(value.nbytes for value in state),
+        "16-bit copies of weights": copies,
+        "activations kept for backward": activations,
+    }
+    found["together"] = sum(found.values())
+    return found | {"peak on the device": torch.cuda.max_memory_allocated(images.device) if cuda else math.nan}
+
+
+def accuracy(model: nn.Module, images, labels) -> float:
+    """Share of images uint8 [N, C, H, W] that ``model``, computing in fp32, gets right."""
+    device = next(model.parameters()).device.type
+    with Precision("fp32", device) as precision:
+        return drain(score(model, images, labels, precision))[1]
+
+
+def judged(points: np.ndarray) -> tuple[str, str]:
+    """(median and interval, verdict) of differences in points [n], one a training; under half a point, none is claimed.
+
+    Only an interval that lies beyond half a point altogether is called a difference.
+    """
+    middle = float(np.median(points))
+    if smoke() or len(points) < NEEDED_PAIRS:
+        return f"{middle:+.2f}", TOO_FEW
+    low, middle, high = (float(value) for value in interval(points))
+    said = f"{middle:+.2f} ({low:+.2f} to {high:+.2f})"
+    if low > -0.5 and high < 0.5:
+        return said, "less than half a point either way"
+    if high <= -0.5 or low >= 0.5:
+        return said, f"{verdict(low, high)}, by more than half a point"
+    return said, "cannot tell whether it is half a point"
+
+
+def source_of(*objects) -> Code:
+    """The source of functions and classes, coloured, as a cell's last line: the code that runs, not a copy of it."""
+    return Code("\n\n".join(inspect.getsource(each).rstrip() for each in objects), language="python")

@@ -1,0 +1,207 @@
+"""Batches: here caching, workers and augmentation meet."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speedkit.recipe import Recipe
+from speedkit.support.errors import DataError
+from speedkit.support.settings import generated_folder
+from speedkit.tasks.images import Blobs, Data, read_all
+from speedkit.techniques import augmentation, caching, workers
+
+
+def shared_memory_free() -> int | None:
+    """Bytes free for shared memory (``/dev/shm`` on Linux), None where the system sets no such limit."""
+    return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None
+
+
+def drain(generator):
+    """Runs a generator to its end and gives what it returned."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value
+
+
+# Loading
+
+
+class Images(torch.utils.data.Dataset):
+    """What a worker holds: the source, the cache in front of it, and the augmentation behind it.
+
+    A key is ``epoch * len(source) + position``: it names the image, and with the seed its random variant.
+    """
+
+    def __init__(self, source, cache, augment):
+        self.source, self.cache, self.augment = source, cache, augment
+        self.count = len(source.labels)
+
+    def __len__(self):
+        return self.count
+
+    def __getitems__(self, keys: list[int]):
+        """Images uint8 [B, C, H, W], labels int64 [B], and how many images were read from the source."""
+        positions = torch.from_numpy(np.array(keys, np.int64)) % self.count
+        images, reads = caching.lookup(self.cache, positions, self.source.read)
+        if self.augment:
+            for image, key in zip(images, keys, strict=True):  # in place: a second batch would cost as much again
+                image.copy_(self.augment(image, key))
+        return images, self.source.labels[positions], reads
+
+
+class Batches:
+    """The order of the images: lists of keys, shuffled in each epoch by the seed; a last, short batch is dropped."""
+
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, 0
+
+    def __len__(self):
+        return self.count // self.batch_size
+
+    def order(self) -> torch.Tensor:
+        """Positions int64 [batches, batch_size] of this epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.count, generator=generator)
+        return order[: len(self) * self.batch_size].view(-1, self.batch_size)
+
+    def __iter__(self):
+        yield from (self.order() + self.epoch * self.count).tolist()
+
+
+class Loader:
+    """Batches of (images uint8 [B, C, H, W], labels int64 [B], images read from the source), an epoch at a time."""
+
+    def __init__(self, recipe: Recipe, data: Data, device: str, dataset=Images):
+        self.data, self.batches = data, Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
+        augment = augmentation.per_image(recipe.augment, recipe.shift, recipe.seed)
+        self.loader = workers.loader(
+            dataset(data.train, make_cache(recipe, data), augment),
+            self.batches,
+            recipe.workers,
+            prefetch=recipe.prefetch,
+            start_method=recipe.start_method,
+            pin_memory=recipe.pin_memory and device.startswith("cuda"),
+        )
+
+    def __len__(self):
+        return len(self.batches)
+
+    def epoch(self, number: int):
+        """The batches of one epoch, in the order that the seed and the epoch's number give."""
+        self.batches.epoch = number
+        try:
+            yield from self.loader
+        except DataError as error:  # a worker's comes with its traceback, and the sentence in the last line
+            sentence = str(error).strip().splitlines()[-1]
+            raise DataError(sentence.removeprefix(f"{DataError.__module__}.{DataError.__name__}: ")) from error
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            if not self.loader.num_workers or "DataLoader worker" in str(error):  # raised by the data set itself
+                raise
+            # One that dies while a batch is being handed over is not noticed by torch, only its socket is gone.
+            raise RuntimeError("A DataLoader worker ended while it handed a batch over.") from error
+
+    def processes(self) -> list:
+        return workers.processes(self.loader)
+
+    def close(self):
+        workers.stop(self.loader)
+        if isinstance(self.data.train, Blobs):
+            self.data.train.close()
+
+
+class DeviceLoader:
+    """The same from one uint8 tensor on the device: a batch is a gather there, augmented whole."""
+
+    def __init__(self, recipe: Recipe, data: Data, images: torch.Tensor, device: str):
+        self.batches = Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
+        self.images, self.labels = images.to(device), data.train.labels.to(device)
+        self.augment = recipe.augment
+        if self.augment != "off":
+            self.crop_and_flip = augmentation.BatchCropAndFlip(self.images, recipe.shift)
+        if self.augment == "heavy":
+            self.heavy = augmentation.Heavy(recipe.shift, recipe.seed)
+
+    def __len__(self):
+        return len(self.batches)
+
+    def epoch(self, number: int):
+        """The batches of one epoch, in the order that the seed and the epoch's number give."""
+        self.batches.epoch = number
+        generator = torch.Generator(self.images.device)
+        generator.manual_seed(self.batches.seed * 1_000_003 + number)
+        order = self.batches.order().to(self.images.device)
+        chosen = order if self.augment == "off" else self.crop_and_flip.draw(order, generator)
+        for step, (some, labels) in enumerate(zip(chosen, self.labels[order], strict=True)):
+            yield self._images(some, number * len(self) + step), labels, 0
+
+    def _images(self, chosen, key):
+        if self.augment == "off":
+            return self.images.index_select(0, chosen)
+        images = self.crop_and_flip.cut(chosen)
+        return self.heavy.rand_augment(images, key) if self.augment == "heavy" else images
+
+    def processes(self) -> list:
+        return []
+
+    def close(self):
+        pass
+
+
+def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
+    """The loader that a recipe asks for. A generator: it yields :class:`Progress` and returns the loader.
+
+    dataset: the class that puts source, cache and augmentation together; ``cache="device"`` has no use for it.
+    """
+    if recipe.cache != "device":
+        return Loader(recipe, data, device, dataset)
+    images, _ = yield from read_all(data.train, len(data.train.labels), "training images put on the device")
+    return DeviceLoader(recipe, data, images, device)
+
+
+def make_cache(recipe: Recipe, data: Data):
+    """The cache that a recipe asks for, None for "off".
+
+    Raises:
+        DataError: disk, or memory for sharing, does not suffice; the message says what to do.
+    """
+    if recipe.cache == "off":
+        return None
+    count = min(len(data.train.labels), recipe.cache_images or len(data.train.labels))
+    shape = (count, *data.shape)
+    needed = count + int(np.prod(shape))
+    if recipe.cache == "ram":
+        free = shared_memory_free()
+        if recipe.workers and free is not None and needed > free:
+            raise DataError(
+                f"A shared cache of {needed / 2**20:.0f} MiB does not fit into /dev/shm ({free / 2**20:.0f} MiB free): "
+                "use cache='disk' or workers=0, or give the container more shared memory (docker run --shm-size=2g)."
+            )
+        return caching.Ram(shape, shared=recipe.workers > 0)
+    identity = hashlib.sha256(repr(_identity(recipe, data.train)).encode()).hexdigest()[:16]
+    path = generated_folder() / "cache" / f"{identity}-{count}.uint8"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return caching.Disk(path, shape)
+    except OSError as error:
+        raise DataError(
+            f"The disk cache {path} of {needed / 2**20:.0f} MiB could not be made ({error.strerror}): free some disk, "
+            "or name a folder that can be written in the environment variable SPEEDKIT_GENERATED."
+        ) from error
+
+
+def clear_disk_cache():
+    """Deletes every disk cache, so that the next run with ``cache="disk"`` starts cold."""
+    shutil.rmtree(generated_folder() / "cache", ignore_errors=True)
+
+
+def _identity(recipe, source):
+    """What decides the decoded pixels of training image i; of one's own pictures, also when they were changed."""
+    stats = [os.stat(path) for path in source.paths] if recipe.data.startswith("folder:") else []
+    changed = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+    return recipe.data, recipe.subset, recipe.image_size, recipe.stored_size, changed

@@ -1,0 +1,1 @@
+"""What everything else stands on: messages, settings, units, files, tables and errors."""

@@ -1,0 +1,39 @@
+"""Numbers in words: durations, bytes, shares and counts."""
+
+import math
+
+from speedkit.support.messages import grouped, say
+
+
+def seconds(value: float | None) -> str:
+    """A duration in words: "48.2 µs", "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
+    if not _known(value):
+        return say("n/a")
+    if 0 < value < 0.9995e-3:
+        return f"{value * 1e6:.3g} µs"
+    if value < 0.9995:
+        return f"{value * 1000:.3g} ms"
+    whole = round(value)
+    return f"{value:.3g} s" if value < 100 else f"{whole // 60} min {whole % 60} s"
+
+
+def size(value: float | None) -> str:
+    """Bytes in words: "41.0 MiB"; "n/a" where they are not known."""
+    if not _known(value):
+        return say("n/a")
+    unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= u), (1, ""))
+    return f"{value / unit:.1f} {name}" if unit > 1 else say("{n} bytes", n=f"{value:.0f}")
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent, one decimal; "n/a" where it is not known."""
+    return say("{number}%", number=f"{value:.1%}"[:-1]) if _known(value) else say("n/a")
+
+
+def number(value: float | None) -> str:
+    """A number with thousands set apart; "n/a" where it is not known."""
+    return grouped(f"{value:,.0f}") if _known(value) else say("n/a")
+
+
+def _known(value):
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,1 @@
+"""What is learned: for each task its data, split, networks and score."""
