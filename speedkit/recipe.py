@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from speedkit.support.messages import english, plural, say, translate
+from speedkit.support.settings import smoke
 
 SWITCHES = ("precision", "early_stopping", "augment", "batchnorm", "workers", "cache")
 DATA = ("fashion-mnist", "jpeg", "sqlite", "folder:PATH", "torchvision:NAME", "torchvision:NAME:PATH")
@@ -126,6 +127,10 @@ class Recipe:
             epochs=min(self.epochs, 2),
             steps=min(self.steps or 6, 6),
         )
+
+    def effective(self) -> "Recipe":
+        """What a run of it trains: the same recipe or, where ``SPEEDKIT_SMOKE`` asks for it, its cut."""
+        return self.for_smoke() if smoke() else self
 
     def switches(self) -> dict:
         """The six switches and their values, in the order of the lessons."""

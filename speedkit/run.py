@@ -71,7 +71,7 @@ class Run:
 
     def __init__(self, recipe: Recipe):
         self.smoke = smoke()
-        self.recipe = recipe.for_smoke() if self.smoke else recipe
+        self.recipe = recipe
         self.machine: dict = {}
         self.status, self.reason = "new", ""
         self.started = datetime.now(UTC).isoformat(timespec="seconds")

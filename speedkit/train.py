@@ -39,10 +39,11 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         NotFinite: the loss became nan or infinite.
         ValueError: ``run`` was made for another recipe.
     """
+    recipe = recipe.effective()
     run = Run(recipe) if run is None else run
-    if run.recipe != Run(recipe).recipe:
+    if run.recipe.effective() != recipe:
         raise ValueError("The run was made for another recipe: give train the same one as Run.")
-    recipe = run.recipe  # in smoke mode, the one that was cut
+    run.recipe = recipe
     with run.recording():
         warm_up_torch()
         began = time.perf_counter()
@@ -88,12 +89,12 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
     return run
 
 
-def fit(recipe: Recipe) -> Run:
-    """Trains to the end and gives the run. For watching, stopping or drawing meanwhile, drive :func:`train`."""
-    run = Run(recipe)
-    for _ in train(recipe, run):
-        pass
-    return run
+def fit(recipe: Recipe, *, on_model=None, dataset=Images) -> Run:
+    """Trains to the end and gives the run; arguments and errors as in :func:`train`.
+
+    For watching, stopping or drawing meanwhile, drive :func:`train`.
+    """
+    return drain(train(recipe, on_model=on_model, dataset=dataset))
 
 
 def first_batch(recipe: Recipe):

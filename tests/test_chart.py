@@ -15,8 +15,9 @@ import pytest
 
 from speedkit import run as run_module
 from speedkit.lab import axes as axes_module
-from speedkit.lab import picture
-from speedkit.lab.chart import content, figure, svg
+from speedkit.lab import chart, picture
+from speedkit.lab.chart import content
+from speedkit.lab.chart.svg import HEIGHT
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 
@@ -39,7 +40,7 @@ def run_of(steps, device="cpu", status="running", epochs=0, recipe=None, **colum
 
 
 def parsed(run, earlier=()):
-    return ElementTree.fromstring(svg.svg(run, earlier))
+    return ElementTree.fromstring(chart.svg(run, earlier))
 
 
 def words(root):
@@ -119,7 +120,7 @@ def test_the_first_step_is_marked_at_the_top_and_does_not_squash_the_others():
     root = parsed(run_of(100, compute_s=compute))
     heights = points(*paths(root, "step_s"))[:, 1]
     assert heights[0] == 0
-    assert (heights[1:] < svg.HEIGHT / 2).all()
+    assert (heights[1:] < HEIGHT / 2).all()
     assert "▲ first step 3 s" in words(root)
     clipped = [path for path in root.iter(f"{SVG}path") if path.get("class") == "sk-clipped"]
     assert [path.get("d").count("M") for path in clipped] == [1]
@@ -170,7 +171,7 @@ def test_the_size_does_not_grow_with_the_run():
     for steps in (160, 161, 640, 641, 20_000):
         noisy = {name: value * rng.lognormal(0, 0.5, steps) for name, value in FINITE.items()}
         run = run_of(steps, epochs=min(steps, 300), **noisy)
-        assert len(svg.svg(run, [run] * 6)) < 25_000
+        assert len(chart.svg(run, [run] * 6)) < 25_000
 
 
 def test_the_highest_step_survives_thinning():
@@ -219,7 +220,7 @@ def test_labels_that_repeat_name_the_setting_that_differs():
 
 def test_labels_are_escaped(monkeypatch):
     monkeypatch.setattr(Run, "label", "<script>alert('$x$ & \"y\"')</script>")
-    drawn = svg.svg(run_of(3), [run_of(3)])
+    drawn = chart.svg(run_of(3), [run_of(3)])
     assert "<script" not in drawn
     assert "<script>alert('$x$ & \"y\"')</script>" in words(ElementTree.fromstring(drawn))
 
@@ -264,13 +265,13 @@ def test_odd_runs_are_drawn(name, other):
     root = parsed(run, earlier)
     assert root.get("data-n") == str(run.count)
     assert not re.search(r"\b(nan|inf)\b", "".join(words(root)) + "".join(p.get("d") for p in root.iter(f"{SVG}path")))
-    assert content.text(run, earlier)
+    assert chart.text(run, earlier)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ODD)
 def test_odd_runs_have_a_figure(name):
-    assert figure.png(ODD[name], [ODD["one step"]]).startswith(b"\x89PNG")
+    assert chart.png(ODD[name], [ODD["one step"]]).startswith(b"\x89PNG")
 
 
 def test_a_series_without_figures_says_so():
@@ -321,9 +322,9 @@ def test_what_is_kept_of_a_finished_run_goes_with_it_and_follows_the_run_until_t
     assert parsed(run).get("data-n") == "10"
     run.step(epoch=0, t=0.0, step_s=0.005, **FINITE | {"loss": 3.0})
     run.status = "finished"
-    first = svg.svg(run)
+    first = chart.svg(run)
     assert ElementTree.fromstring(first).get("data-n") == "11"
-    assert svg.svg(run) == first
+    assert chart.svg(run) == first
     gone = weakref.ref(run)
     del run
     gc.collect()
@@ -334,7 +335,7 @@ def test_what_is_kept_of_a_finished_run_goes_with_it_and_follows_the_run_until_t
 
 
 def test_text_has_the_last_figures_of_all_runs():
-    said = content.text(run_of(50, epochs=2), [run_of(20, status="finished", recipe=Recipe(batch_size=64, workers=2))])
+    said = chart.text(run_of(50, epochs=2), [run_of(20, status="finished", recipe=Recipe(batch_size=64, workers=2))])
     assert said.splitlines() == [
         "baseline (running): step 50",
         "time of a step: 2 ms waiting for data + 3 ms computing",
@@ -347,13 +348,13 @@ def test_text_has_the_last_figures_of_all_runs():
 
 def test_figures_are_of_the_recent_steps_while_a_run_goes_on_and_of_all_once_it_is_over():
     compute = np.r_[9.0, np.full(200, 0.01), np.full(40, 0.03)]  # 200 × 10 ms and 40 × 30 ms: 13.3 ms on average
-    assert "+ 30 ms computing" in content.text(run_of(241, compute_s=compute))
-    assert "+ 13.3 ms computing" in content.text(run_of(241, compute_s=compute, status="finished"))
+    assert "+ 30 ms computing" in chart.text(run_of(241, compute_s=compute))
+    assert "+ 13.3 ms computing" in chart.text(run_of(241, compute_s=compute, status="finished"))
 
 
 def test_the_figure_has_the_same_axes_and_lines():
     earlier = [run_of(50, status="finished", epochs=2)]
-    drawn = figure.figure(run_of(400, status="finished", epochs=4), earlier)
+    drawn = chart.figure(run_of(400, status="finished", epochs=4), earlier)
     assert len(drawn.axes) == 5  # four, and accuracy on the right of the last
     assert [len(axes.lines) for axes in drawn.axes] == [2, 2, 2, 2, 2]
     assert [len(axes.collections) for axes in drawn.axes[:4]] == [3, 1, 1, 1]
@@ -367,7 +368,7 @@ def test_png_is_drawn_in_threads_without_pyplot_and_mathtext(monkeypatch):
     monkeypatch.setattr(MathTextParser, "parse", lambda *args, **kwargs: pytest.fail("mathtext was used"))
     monkeypatch.setattr(Run, "label", "costs $1$ and $2$")
     images = []
-    threads = [threading.Thread(target=lambda: images.append(figure.png(run_of(5), [run_of(5)]))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: images.append(chart.png(run_of(5), [run_of(5)]))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

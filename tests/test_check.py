@@ -93,7 +93,7 @@ def test_a_missing_extension_of_the_widgets_is_to_mend(monkeypatch, tmp_path):
 )
 def test_an_old_torch_is_to_mend(monkeypatch, version, state):
     monkeypatch.setattr(metadata, "version", lambda name: version)
-    found = {each.what: each for each in check.packages(check.ROOT / "requirements.txt")}["torch"]
+    found = {each.what: each for each in check.packages(settings.REPOSITORY / "requirements.txt")}["torch"]
     assert found.state == state
     assert version in found.sentence
 

@@ -646,7 +646,7 @@ def test_progress_is_shown(capsys):
 
 def test_it_needs_nothing_of_a_notebook():
     code = (
-        "import sys, speedkit.compare as c; from speedkit.recipe import Recipe;"
+        "import sys, speedkit.comparison.runs as c; from speedkit.recipe import Recipe;"
         "gone = {'ipywidgets', 'IPython', 'matplotlib'} & set(sys.modules); assert not gone, gone"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -666,7 +666,7 @@ def test_it_needs_nothing_of_a_notebook():
 def test_a_figure_of_the_pairs(comparison, tmp_path):
     from speedkit.lab.comparison_figure import figure
 
-    drawn = figure(comparison)
+    drawn = figure(comparison).figure
     drawn.savefig(tmp_path / "pairs.png")
     dots = sum(len(line.get_xdata()) for ax in drawn.axes for line in ax.lines if line.get_marker() == "o")
     assert dots == sum(np.isfinite(comparison.effects(metric)).sum() for metric in METRICS)
@@ -678,7 +678,7 @@ def test_the_labels_of_the_figure_do_not_touch(ratios):
 
     from speedkit.lab.comparison_figure import figure
 
-    drawn = figure(synthetic(seconds=pairs_of(*ratios)))
+    drawn = figure(synthetic(seconds=pairs_of(*ratios))).figure
     canvas = FigureCanvasAgg(drawn)
     canvas.draw()
     shown = [label for label in drawn.axes[0].get_xticklabels() if label.get_text()]

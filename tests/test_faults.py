@@ -28,8 +28,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speedkit import hardware
 from speedkit.hardware import _start_methods
-from speedkit.lab import tables
-from speedkit.lab.chart import content, svg
+from speedkit.lab import chart, tables
 from speedkit.lab.panel import Panel
 from speedkit.loading import Images
 from speedkit.recipe import Recipe
@@ -360,7 +359,7 @@ def test_a_run_of_a_million_steps_comes_back(tmp_path):
     run.count = 1_000_000
     loaded = Run.load(run.save(tmp_path / "long.json"))
     assert loaded.count == 1_000_000
-    assert "1000000" in content.text(loaded).replace(",", "")
+    assert "1000000" in chart.text(loaded).replace(",", "")
 
 
 def test_script_in_a_run_s_texts_is_shown_as_text(tmp_path, quick):
@@ -372,7 +371,7 @@ def test_script_in_a_run_s_texts_is_shown_as_text(tmp_path, quick):
     kept["recipe"]["data"] = f"folder:{evil}"
     path.write_text(json.dumps(kept))
     run = Run.load(path)
-    for shown in (run._repr_html_(), svg.svg(run), tables.table_of_runs(run, run)._repr_html_()):
+    for shown in (run._repr_html_(), chart.svg(run), tables.table_of_runs(run, run)._repr_html_()):
         assert "<script" not in shown
         assert "<img" not in shown
 
@@ -408,7 +407,7 @@ def test_without_permission_to_read_memory_and_load_the_run_goes_on_and_they_rea
     assert run.status == "finished"
     assert run.summary()["peak memory of the processes"] == "n/a"
     assert math.isnan(run.scalars["others_share"])
-    assert "memory of the processes (resident): n/a" in content.text(run) or "n/a" in content.text(run)
+    assert "memory of the processes (resident): n/a" in chart.text(run) or "n/a" in chart.text(run)
 
 
 def test_one_core_is_enough(quick):

@@ -87,7 +87,7 @@ def test_the_memory_of_this_process_and_what_it_started_is_counted():
 )
 def test_how_many_such_processes_the_memory_holds(monkeypatch, own, shared, words):
     monkeypatch.setattr(check, "footprint", lambda: check.Footprint(own * 2**30, shared * 2**30))
-    assert words in CPU.room()
+    assert words in check.capacity(CPU)
     assert "main memory" not in repr(CPU)  # before a training it would promise too much: ``check`` says it after one
 
 
@@ -96,7 +96,7 @@ def test_where_the_system_does_not_tell_of_memory_nothing_is_said(monkeypatch):
         raise psutil.AccessDenied()
 
     monkeypatch.setattr(psutil.Process, "memory_info", refused)
-    assert CPU.room() == ""
+    assert check.capacity(CPU) == ""
 
 
 def test_the_sentence_and_the_limits_say_what_there_is():
@@ -157,7 +157,7 @@ def test_a_containers_limit_cuts_the_memory(monkeypatch):
 
 
 def test_what_the_system_does_not_say_is_none_or_a_plain_word(monkeypatch):
-    monkeypatch.setattr(hardware, "_lines", lambda path: [])
+    monkeypatch.setattr(hardware, "lines_of", lambda path: [])
     monkeypatch.setattr(hardware.Path, "is_dir", lambda path: False)
     assert loading.shared_memory_free() is None
     assert hardware._version("no-such-package-here") is None

@@ -19,10 +19,11 @@ from PIL import Image
 from speedkit import loading
 from speedkit.recipe import Recipe
 from speedkit.run import Progress
+from speedkit.support import settings
 from speedkit.support.errors import DataError
 from speedkit.tasks import images as data
 
-SHIPPED = Path(data.__file__).parent.parent / "data"
+SHIPPED = settings.REPOSITORY / "data"
 
 
 def loaded(recipe):
@@ -255,12 +256,14 @@ def test_what_a_running_process_is_making_stays(quick, generated):
 
 
 MAKE = """
-from speedkit import Recipe, data
+from speedkit import Recipe
+from speedkit.loading import drain
+from speedkit.tasks import images as data
 data.VALIDATION = 100
 print("ready", flush=True)
 for kind in ("jpeg", "sqlite"):
     input()
-    found = data.drain(data.load(Recipe(data=kind, subset=200, stored_size=64, batch_size=16)))
+    found = drain(data.load(Recipe(data=kind, subset=200, stored_size=64, batch_size=16)))
     print(len(found.train.labels), int(found.validation[0].sum()), int(found.train.read(199).sum()), flush=True)
 """
 

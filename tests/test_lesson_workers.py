@@ -120,6 +120,6 @@ def test_pinned_memory_is_timed_on_a_gpu(quick):
 
 def test_smoke_runs_cut_the_recipe(quick, monkeypatch):
     monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
-    assert lesson._cut(quick.but(subset=5000, epochs=9)).subset == 256
+    assert quick.but(subset=5000, epochs=9).effective().subset == 256
     monkeypatch.delenv("SPEEDKIT_SMOKE")
-    assert lesson._cut(quick) == quick
+    assert quick.effective() == quick

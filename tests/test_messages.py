@@ -21,13 +21,12 @@ from speedkit import hardware
 from speedkit.__main__ import main
 from speedkit.classroom.board.results import Folder, share
 from speedkit.classroom.board.widget import Board, Sharing
+from speedkit.classroom.check import capacity
 from speedkit.classroom.guesses import score
 from speedkit.classroom.prediction import Prediction, predict, score_prediction
 from speedkit.comparison.metrics import CLAIMS, DIRECTIONS, METRICS
 from speedkit.comparison.result import ARMS, Comparison, RunResult
-from speedkit.lab import comparison_figure, queue
-from speedkit.lab.chart import content, svg
-from speedkit.lab.chart import figure as figure_module
+from speedkit.lab import chart, comparison_figure, queue
 from speedkit.lab.compare import compare
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.panel import Panel
@@ -357,7 +356,7 @@ def test_nothing_english_is_left_in_a_comparison(masked):
             english("The disk cache was filled before the first counted run: it is compared warm."),
         ]
         assert left(shown_of(comparison), "it broke") == []
-        texts = [text.get_text() for text in comparison_figure.figure(comparison).findobj(Text)]
+        texts = [text.get_text() for text in comparison_figure.figure(comparison).figure.findobj(Text)]
         assert left("\n".join(texts)) == []
 
 
@@ -386,10 +385,10 @@ def test_nothing_english_is_left_in_a_run_or_its_chart(masked, status, device):
     runs.append(trained(steps=200, loss=np.float64(0.5)))
     runs.append(Run(RAM))
     for run in runs:
-        shown = [svg.svg(run, runs), content.text(run, runs), repr(run), run._repr_html_()]
+        shown = [chart.svg(run, runs), chart.text(run, runs), repr(run), run._repr_html_()]
         shown += re.findall(r'aria-label="([^"]*)"', shown[0])
         assert left(bare("\n".join(shown))) == []
-        assert left("\n".join(text.get_text() for text in figure_module.figure(run, runs[:2]).findobj(Text))) == []
+        assert left("\n".join(text.get_text() for text in chart.figure(run, runs[:2]).findobj(Text))) == []
     assert left(repr(table_of_runs(*runs)) + repr(table_of_timings(__=1.0, _=2.0))) == []
 
 
@@ -478,7 +477,7 @@ def test_nothing_english_is_left_of_the_machine_and_its_neighbours(masked, monke
     for bf16 in (True, False):
         for more in ({}, {"device": "cuda:0"}, {"device": "cuda:0", "tf32": True, "device_memory": 2**34}):
             machine = dataclasses.replace(here, bf16=bf16, name="77", **more)
-            sentences += [repr(machine), bare(machine._repr_html_()), machine.room()]
+            sentences += [repr(machine), bare(machine._repr_html_()), capacity(machine)]
             sentences += map(translate, machine.check(Recipe(precision="bf16", workers=here.cores + 1)))
             sentences += map(translate, machine.check(Recipe(workers=1, cache="device")))
     neighbours = OtherWork(Recipe(device="cpu"))
@@ -625,7 +624,7 @@ def test_the_words_of_the_figure_stay_on_it(code, loss):
     switches = {"augment": "heavy", "workers": 2, "early_stopping": 3, "batchnorm": True, "precision": "bf16"}
     run = trained(RAM.but(cache="device", **switches), loss=loss)
     run.epochs["validation_accuracy"][-1] = 1.0
-    figure = figure_module.figure(run, [trained(), trained(RAM.but(workers=2))])
+    figure = chart.figure(run, [trained(), trained(RAM.but(workers=2))])
     drawing = figure.canvas.get_renderer()
     for text in figure.findobj(Text):
         where = text.get_window_extent(drawing)

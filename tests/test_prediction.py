@@ -139,7 +139,7 @@ def test_cases_techniques_and_metrics_are_kept_apart(runs):
 def test_it_is_exported_lazily():
     assert speedkit.predict is predict
     assert speedkit.Prediction is Prediction
-    assert speedkit.beside is score_prediction
+    assert speedkit.score_prediction is score_prediction
 
 
 # Keeping

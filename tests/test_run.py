@@ -126,11 +126,11 @@ def test_a_note_is_kept_once():
     assert run.notes == ["Close the browser."]
 
 
-def test_a_smoke_run_is_cut_and_says_so(monkeypatch):
+def test_a_smoke_run_says_so_and_keeps_its_recipe_until_it_is_trained(monkeypatch):
     monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
     run = Run(Recipe())
     assert run.smoke
-    assert run.recipe == Recipe().for_smoke()
+    assert run.recipe == Recipe()
     assert "SPEEDKIT_SMOKE" in repr(run)
     monkeypatch.delenv("SPEEDKIT_SMOKE")
     assert not Run(Recipe()).smoke
@@ -352,7 +352,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(module.os, "replace", fails)
+    monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(OSError, match="disk full"):
         filled(steps=1).save(path)
     assert path.read_bytes() == before

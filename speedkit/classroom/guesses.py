@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from speedkit.comparison.metrics import DIRECTIONS, HIGHER, LOWER, METRICS, NO_DIFFERENCE, NOT_AVAILABLE, SAME, TOO_FEW
 from speedkit.comparison.result import Comparison
-from speedkit.comparison.stats import MATERIAL_POINTS, MATERIAL_RATIO
+from speedkit.comparison.stats import margin_of
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support.files import reading, write_atomically
 from speedkit.support.messages import say, translate
@@ -237,14 +237,13 @@ def too_late(guess: Guess, comparison: Comparison) -> bool:
 
 def _direction_is_right(guess, row):
     """True, False, or None where the runs scatter too much to tell."""
-    is_ratio = METRICS[guess.metric].is_ratio
-    lowest, highest = (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
+    margin = margin_of(METRICS[guess.metric].is_ratio)
     detected = row.verdict != NO_DIFFERENCE
     if guess.direction == SAME:
-        return True if lowest <= row.low and row.high <= highest else False if detected else None
+        return True if margin.contains(row.low, row.high) else False if detected else None
     if detected:
         return row.verdict == guess.direction
-    excluded = row.low > lowest if guess.direction == LOWER else row.high < highest
+    excluded = margin.excludes(row.low, row.high, guess.direction)
     within = guess.size is not None and row.low <= guess.size <= row.high
     return False if excluded and not within else None
 

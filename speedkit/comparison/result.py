@@ -38,7 +38,7 @@ from speedkit.comparison.metrics import (
     Claim,
     Judgement,
 )
-from speedkit.comparison.stats import MATERIAL_POINTS, MATERIAL_RATIO, NEEDED_PAIRS, interval, verdict
+from speedkit.comparison.stats import NEEDED_PAIRS, interval, margin_of, verdict
 from speedkit.meter import other_programs_note
 from speedkit.recipe import Recipe
 from speedkit.run import Run
@@ -283,10 +283,8 @@ class Comparison:
         _, _, effect, between = row.texts()
         said = {"title": translate(row.title), "effect": effect, "between": between}
         why = say("{title}: {effect}, 95 % interval {between}", **said)
-        lowest, highest = (
-            (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if metric.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
-        )
-        small = lowest < row.low and row.high < highest
+        margin = margin_of(metric.is_ratio)
+        small = margin.contains(row.low, row.high)
         if small and self.reads_processes and metric.unit == "bytes":
             why = say("{why}: what differs is less than a tenth of the processes' memory", why=why)
             return Judgement(claim, CANNOT_TELL, why)
@@ -298,11 +296,10 @@ class Comparison:
                     else say(", a small difference: less than half a point")
                 )
             return Judgement(claim, HELD if row.verdict == claim.direction else OPPOSITE, why)
-        excluded = row.low > lowest if claim.direction == LOWER else row.high < highest
-        if excluded:
+        if margin.excludes(row.low, row.high, claim.direction):
             return Judgement(claim, DID_NOT_HOLD, why)
-        size_of = _effect(metric, lowest if claim.direction == LOWER else highest)
-        return Judgement(claim, CANNOT_TELL, say("{why}, which leaves room for {effect}", why=why, effect=size_of))
+        possible = _effect(metric, margin.low if claim.direction == LOWER else margin.high)
+        return Judgement(claim, CANNOT_TELL, say("{why}, which leaves room for {effect}", why=why, effect=possible))
 
     @property
     def judgements(self) -> list[Judgement]:

@@ -90,7 +90,7 @@ def _running(comparison, train, each_step, recipes, plan):
         )
         seed = comparison.baseline.seed + (pair or 0)
         recipe = recipes[arm].but(seed=seed)
-        comparison.current = run = Run(_warm_up(recipe) if pair is None else recipe)
+        comparison.current = run = Run((_warm_up(recipe) if pair is None else recipe).effective())
         _release_memory()
         with closing(train(run.recipe, run)) as records:
             try:

@@ -1,19 +1,46 @@
 """Intervals, verdicts, and the margins below which a difference does not matter."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from speedkit.comparison.metrics import HIGHER, LOWER, NO_DIFFERENCE
+from speedkit.comparison.metrics import HIGHER, LOWER, NO_DIFFERENCE, NOT_AVAILABLE, TOO_FEW
+from speedkit.support.settings import smoke
 
 NEEDED_PAIRS = 5  # where the error rates are checked; also the default, so that no one can stop when it looks good
 LEVEL = 0.95
-MATERIAL_RATIO = 0.9  # a claim "did not hold" once the interval excludes an effect of this size, else "cannot tell"
-MATERIAL_POINTS = 0.5  # the same for accuracy; seeds alone differ by about as much
 
 
-# Statistics
+class Margin(NamedTuple):
+    """Differences that do not matter: from ``low`` to ``high``, as ratios or in points.
+
+    The one rule for every verdict of the kit. A difference is *detected* where the interval excludes "none". It is
+    *small* where the whole interval lies within the margin: then it is named, and nothing is claimed of it. A
+    difference that would matter is *excluded* where the interval ends before the margin does. ``tests/test_stats.py``
+    checks by simulation how often each of these is wrong.
+    """
+
+    low: float
+    high: float
+
+    def contains(self, low: float, high: float) -> bool:
+        """Whether an interval lies within the margin: any difference is small."""
+        return self.low < low and high < self.high
+
+    def excludes(self, low: float, high: float, direction: str) -> bool:
+        """Whether an interval rules out a difference in this direction ("lower" or "higher") that would matter."""
+        return low > self.low if direction == LOWER else high < self.high
+
+
+TENTH = Margin(0.9, 1 / 0.9)  # of ratios
+HALF_A_POINT = Margin(-0.5, 0.5)  # of accuracy; seeds alone differ by about as much
+
+
+def margin_of(is_ratio: bool) -> Margin:
+    """The margin of a ratio, or of a difference in points."""
+    return TENTH if is_ratio else HALF_A_POINT
 
 
 def interval(samples, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -33,3 +60,21 @@ def interval(samples, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.
 def verdict(low: float, high: float) -> str:
     """lower, higher or no difference detected, from an interval of log ratios or of differences."""
     return LOWER if high < 0 else HIGHER if low > 0 else NO_DIFFERENCE
+
+
+SMALL = "less than half a point: nothing is claimed"
+
+
+def judge_points(points, *, cut: bool = False) -> tuple[str, str]:
+    """(median with interval, verdict) of paired differences in points [n], one per pair of trainings.
+
+    The verdict is lower, higher, no difference detected, ``SMALL``, or too few pairs to judge. Every lesson that judges
+    points uses it. cut: the runs were cut short by SPEEDKIT_SMOKE, so that there is no verdict.
+    """
+    points = np.asarray(points, dtype=float)
+    middle = float(np.median(points)) if len(points) else math.nan
+    if cut or smoke() or len(points) < NEEDED_PAIRS or not np.isfinite(points).all():
+        return f"{middle:+.2f}" if math.isfinite(middle) else NOT_AVAILABLE, TOO_FEW
+    low, middle, high = (float(value) for value in interval(points))
+    small = HALF_A_POINT.contains(low, high)
+    return f"{middle:+.2f} ({low:+.2f} to {high:+.2f})", SMALL if small else verdict(low, high)

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from IPython.display import display
 
 from speedkit import hardware
-from speedkit.lab.chart import content, figure, svg
+from speedkit.lab import chart
 from speedkit.lab.controls import control_for, set_control
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_this_cell_showed
@@ -283,7 +283,7 @@ class Panel:
                 self.runs.append(run)
                 self._draw()
                 earlier = self._earlier()
-                self._keepsake = {"image/png": figure.png(run, earlier), "text/plain": content.text(run, earlier)}
+                self._keepsake = {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
                 for handle in self._handles:
                     handle.update(self._keepsake, raw=True)
             else:  # there is nothing to see of it: the run before stays
@@ -306,7 +306,7 @@ class Panel:
 
     def _draw(self):
         run = self._shown or Run(self.recipe)
-        self.picture.value = svg.svg(run, self._earlier())
+        self.picture.value = chart.svg(run, self._earlier())
         if run.count:
             notes = "".join(f"<div class='sk-note'>{html.escape(translate(note))}</div>" for note in run.notes)
             self.where.value = f"<div class='sk-line'><b>{html.escape(run.where_time_goes())}</b></div>{notes}"

@@ -45,7 +45,7 @@ class Runner:
 
     def __init__(self, recipe: Recipe, watch):
         """watch: a callable that gets each record of the run, and None when it has ended, in the run's thread."""
-        self.run, self.watch = Run(recipe), watch
+        self.run, self.watch = Run(recipe.effective()), watch
         self.problem = ""  # why it failed, in words; an exception would keep the run's tensors alive
         self._stop, self._over = threading.Event(), threading.Event()
 

@@ -3,16 +3,12 @@
 import inspect
 import math
 
-import numpy as np
 import torch
 from IPython.display import Code
 from torch import nn
 
-from speedkit.comparison.metrics import TOO_FEW
-from speedkit.comparison.stats import NEEDED_PAIRS, interval, verdict
 from speedkit.loading import drain
 from speedkit.recipe import Recipe
-from speedkit.support.settings import smoke
 from speedkit.techniques.precision import Precision
 from speedkit.train import first_batch, optimization, score, train
 
@@ -95,23 +91,6 @@ def accuracy(model: nn.Module, images, labels) -> float:
     device = next(model.parameters()).device.type
     with Precision("fp32", device) as precision:
         return drain(score(model, images, labels, precision))[1]
-
-
-def judged(points: np.ndarray) -> tuple[str, str]:
-    """(median and interval, verdict) of differences in points [n], one a training; under half a point, none is claimed.
-
-    Only an interval that lies beyond half a point altogether is called a difference.
-    """
-    middle = float(np.median(points))
-    if smoke() or len(points) < NEEDED_PAIRS:
-        return f"{middle:+.2f}", TOO_FEW
-    low, middle, high = (float(value) for value in interval(points))
-    said = f"{middle:+.2f} ({low:+.2f} to {high:+.2f})"
-    if low > -0.5 and high < 0.5:
-        return said, "less than half a point either way"
-    if high <= -0.5 or low >= 0.5:
-        return said, f"{verdict(low, high)}, by more than half a point"
-    return said, "cannot tell whether it is half a point"
 
 
 def source_of(*objects) -> Code:

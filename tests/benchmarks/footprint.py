@@ -30,7 +30,7 @@ def import_seconds(code: str) -> float:
 
 def record_and_chart(steps: int = STEPS) -> int:
     """Bytes by which this process grows with the record of a long run, its live chart and its figure."""
-    from speedkit.lab.chart import content as chart
+    from speedkit.lab import chart
 
     def drawn(run):
         return chart.svg(run), chart.text(run), chart.png(run)

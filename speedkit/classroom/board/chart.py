@@ -25,7 +25,7 @@ from speedkit.comparison.metrics import (
     SAME,
     TOO_FEW,
 )
-from speedkit.comparison.stats import MATERIAL_POINTS, MATERIAL_RATIO
+from speedkit.comparison.stats import margin_of
 from speedkit.lab.axes import ratio_ticks, scale
 from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, WAITING
 from speedkit.recipe import TITLES
@@ -335,7 +335,7 @@ def _kind(kind):
 
 def _grid(line, metric, top, bottom):
     nothing, _ = line.at(1.0 if line.is_ratio else 0.0)
-    low, high = (MATERIAL_RATIO, 1 / MATERIAL_RATIO) if line.is_ratio else (-MATERIAL_POINTS, MATERIAL_POINTS)
+    low, high = margin_of(line.is_ratio)
     (left, _), (right, _) = line.at(low), line.at(high)
     if LESS_IS_BETTER[metric]:
         below, above = say("◀ lower: it wins"), say("higher: it loses ▶")

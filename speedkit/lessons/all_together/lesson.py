@@ -15,7 +15,7 @@ from tqdm import tqdm
 from speedkit import hardware
 from speedkit.comparison.metrics import CANNOT_TELL, CLAIMS, HIGHER, LOWER, METRICS, NOT_AVAILABLE, Claim
 from speedkit.comparison.result import Comparison
-from speedkit.comparison.stats import MATERIAL_POINTS
+from speedkit.comparison.stats import HALF_A_POINT
 from speedkit.lab.picture import COMPUTING, WAITING, Picture, drawn
 from speedkit.lab.tables import CUT
 from speedkit.recipe import Recipe
@@ -219,7 +219,7 @@ class Decision:
 def decide(comparison: Comparison, metric: str = "step_s") -> Decision:
     """Keeps a comparison's change where a metric's verdict says that it pays, else goes back to the baseline.
 
-    It pays where a time or a size is lower, or accuracy higher by half a point at least.
+    It pays where a time or a size is lower, or accuracy is higher by more than a small difference (half a point).
     """
     row = comparison.row(metric)
     change = _change(comparison) or "no change"
@@ -228,8 +228,9 @@ def decide(comparison: Comparison, metric: str = "step_s") -> Decision:
     if comparison.too_few:
         sentence = f"{change}: not judged, {comparison.too_few}. It is left out."
         return Decision(comparison.baseline, False, sentence, tried)
-    better, enough = (LOWER, True) if METRICS[metric].is_ratio else (HIGHER, row.effect >= MATERIAL_POINTS)
-    pays = row.verdict == better and enough
+    is_ratio = METRICS[metric].is_ratio
+    small = not is_ratio and HALF_A_POINT.contains(row.low, row.high)
+    pays = row.verdict == (LOWER if is_ratio else HIGHER) and not small
     recipe = comparison.variant if pays else comparison.baseline
     verdict = f"{row.verdict}, {row.why}" if row.why else f"{row.verdict} ({effect}, interval {between})"
     return Decision(recipe, pays, f"{change}: {'kept' if pays else 'dropped'}. {row.title}: {verdict}.", tried)

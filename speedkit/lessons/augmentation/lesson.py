@@ -18,7 +18,7 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from speedkit import loading
-from speedkit.comparison.stats import MATERIAL_POINTS
+from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
 from speedkit.recipe import Recipe
@@ -215,10 +215,10 @@ def train_with(transform: Callable | None, recipe: Recipe) -> Run:
     return loading.drain(train(recipe, dataset=dataset))
 
 
-def harm(recipe: Recipe, seeds: int = 3, **transforms: Callable) -> Table:
-    """Trains without a transform and with each, for the same seeds: validation accuracies, and a sentence each.
+def harm(recipe: Recipe, seeds: int = NEEDED_PAIRS, **transforms: Callable) -> Table:
+    """Trains without a transform and with each, for the same seeds: validation accuracies, and a verdict each.
 
-    transforms: name -> (image uint8 [C, H, W], key) -> image. A loss is said only where every seed lost half a point.
+    transforms: name -> (image uint8 [C, H, W], key) -> image.
     """
     seeds, ways = 1 if smoke() else seeds, {PLAIN: None, **transforms}
     found = {name: [] for name in ways}
@@ -231,24 +231,10 @@ def harm(recipe: Recipe, seeds: int = 3, **transforms: Callable) -> Table:
     rows = []
     for name, accuracies in found.items():
         points = [100 * (mine - plain) for mine, plain in zip(accuracies, found[PLAIN], strict=True)]
-        sentence = "" if name == PLAIN else verdict_of_seeds(points)
         said = ", ".join(percent(accuracy) for accuracy in accuracies)
-        differences = "" if name == PLAIN else ", ".join(f"{point:+.1f}" for point in points)
-        rows.append([name.replace("_", " "), said, differences, sentence])
-    return Table(["transform", "validation accuracy, a seed each", f"points against {PLAIN}", ""], rows)
-
-
-def verdict_of_seeds(points: list[float]) -> str:
-    """A sentence on differences in points, a seed each: it claims nothing under half a point, or from one seed."""
-    if smoke() or len(points) < 3:
-        return "Too few seeds to judge."
-    lost = sum(point <= -MATERIAL_POINTS for point in points)
-    won = sum(point >= MATERIAL_POINTS for point in points)
-    if lost == len(points):
-        return f"It loses, by half a point or more with each of {lost} seeds."
-    if won == len(points):
-        return f"It wins, by half a point or more with each of {won} seeds."
-    return f"Cannot tell: {lost} seeds lost half a point or more, {won} won it, of {len(points)}."
+        differences = ["", ""] if name == PLAIN else judge_points(points)
+        rows.append([name.replace("_", " "), said, *differences])
+    return Table(["transform", "validation accuracy, a seed each", f"points against {PLAIN}", "verdict"], rows)
 
 
 def _points(share):

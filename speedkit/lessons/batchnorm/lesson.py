@@ -190,7 +190,7 @@ def sweep(recipe: Recipe, rates: tuple[float, ...], seeds: int = 2) -> Sweep:
 def trained(recipe: Recipe) -> nn.Module:
     """The network of a recipe, trained, and left in evaluation mode."""
     kept = []
-    drain(train(Run(recipe).recipe, on_model=kept.append))
+    drain(train(recipe.effective(), on_model=kept.append))
     return kept[0].eval()
 
 
@@ -200,7 +200,7 @@ def forgotten_eval(model: nn.Module, recipe: Recipe, batches=(500, 50, 10, 2, 1)
     The model is left as it was; the last row says what the forgotten pass over sorted images leaves behind, and the
     caption how far it moved the running means.
     """
-    images, labels = (part[:LOOKED_AT] for part in drain(load(Run(recipe).recipe)).validation)
+    images, labels = (part[:LOOKED_AT] for part in drain(load(recipe.effective())).validation)
     order = labels.argsort(stable=True)
     right = accuracy(copy.deepcopy(model).eval(), images, labels, batches[0])
     rows = [["eval(), as it should be", str(batches[0]), percent(right), ""]]

@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from speedkit import hardware, loading
-from speedkit.comparison.metrics import NO_DIFFERENCE, TOO_FEW
-from speedkit.comparison.stats import MATERIAL_POINTS, NEEDED_PAIRS, interval, verdict
+from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
 from speedkit.lab.picture import Picture, drawn
 from speedkit.recipe import Recipe
 from speedkit.run import Run, labels
@@ -35,11 +34,7 @@ SHOES = (5, 7, 9)  # classes whose mirror image is easily told apart
 
 def source(recipe: Recipe):
     """The training images of a recipe as they are stored: ``read(i)`` gives uint8 [C, H, W]."""
-    return loading.drain(data.load(_cut(recipe))).train
-
-
-def _cut(recipe):
-    return recipe.for_smoke() if smoke() else recipe
+    return loading.drain(data.load(recipe.effective())).train
 
 
 # Epoch by epoch
@@ -110,7 +105,7 @@ def memory_paid(recipe: Recipe) -> Table:
     recipe: its ``data`` is "sqlite". The last columns are for all training images, and as a share of this machine's
     main memory.
     """
-    recipe = _cut(recipe)
+    recipe = recipe.effective()
     stored = source(recipe)
     count, side, large = len(stored.labels), stored.image_size, recipe.stored_size
     with closing(sqlite3.connect(stored.path)) as connection:
@@ -194,7 +189,7 @@ def variants(dataset, position: int, epochs: int) -> torch.Tensor:
 @drawn("One shoe in eight epochs, with both orders.")
 def same_picture(recipe: Recipe, epochs: int = 8) -> Picture:
     """One shoe as both orders give it, epoch by epoch; the titles count the different pictures."""
-    loaded = loading.drain(data.load(_cut(recipe)))
+    loaded = loading.drain(data.load(recipe.effective()))
     position = next(i for i, label in enumerate(loaded.train.labels.tolist()) if label in SHOES)
     figure = Figure(figsize=(8, 2.9), layout="constrained")
     for part, (title, kind) in zip(
@@ -232,7 +227,9 @@ def frozen(recipe: Recipe, pairs: int = NEEDED_PAIRS, progress: bool = True) -> 
         [str(recipe.seed + pair), *map(percent, accuracy[pair]), f"{points[pair]:+.2f} points"] for pair in range(pairs)
     ]
     heading = ["seed", "cache, then augment", "augment, then cache", "difference"]
-    return Table(heading, rows, _judged(points))
+    words, outcome = judge_points(points)
+    caption = f"Points between the two orders, median and 95 % interval over the pairs: {words}: {outcome}."
+    return Table(heading, rows, caption)
 
 
 def _fit(recipe, dataset):
@@ -240,19 +237,6 @@ def _fit(recipe, dataset):
     for _ in train(recipe, run, dataset=dataset):
         pass
     return run
-
-
-def _judged(points):
-    if smoke():
-        return f"{TOO_FEW.capitalize()}: a smoke run never carries a verdict."
-    if len(points) < NEEDED_PAIRS:
-        return f"{TOO_FEW.capitalize()}: {len(points)} of the {NEEDED_PAIRS} pairs that a verdict needs."
-    low, middle, high = interval(points)
-    found = verdict(low, high)
-    said = f"Median over the pairs {middle:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}: {found}."
-    if found != NO_DIFFERENCE and abs(middle) < MATERIAL_POINTS:
-        said += " That is under half a point: no claim is made."
-    return said
 
 
 # Wrong: one copy a worker
@@ -282,7 +266,7 @@ def one_copy_a_worker(recipe: Recipe, epochs: int = 4) -> Table:
 
     A row a cache. The last column counts the decoded images that lie in memory at the end, in all processes together.
     """
-    recipe = _cut(recipe).but(cache="ram")
+    recipe = recipe.effective().but(cache="ram")
     loaded = loading.drain(data.load(recipe))
     count = len(loaded.train.labels) // recipe.batch_size * recipe.batch_size
     rows = []

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
-from speedkit.comparison.metrics import NO_DIFFERENCE, TOO_FEW
 from speedkit.comparison.result import Comparison
-from speedkit.comparison.stats import MATERIAL_POINTS, NEEDED_PAIRS, interval, verdict
+from speedkit.comparison.stats import judge_points
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
 from speedkit.loading import drain
@@ -242,7 +241,7 @@ def patience_table(runs: list[ScoredRun], patiences=PATIENCES) -> Table:
         early = sum(stop.kept != epoch for stop, epoch in zip(stops, best, strict=True))
         saved = float(np.mean(1 - np.array([stop.ended for stop in stops]) / epochs))
         ended = ", ".join(str(stop.ended) for stop in stops)
-        said = judged(patience_lost(runs, patience), runs[0].run.smoke)
+        said = judge_points(patience_lost(runs, patience), cut=runs[0].run.smoke)
         rows.append([str(patience), ended, f"{saved:.0%}", f"{early} of {len(runs)}", *said])
     heading = ["patience", "ended after epoch (each run)", "epochs saved", "missed the lowest loss"]
     heading += ["validation accuracy, points", "verdict"]
@@ -274,17 +273,6 @@ def noise(runs: list[ScoredRun], patience: int = 1, shown: int = 3) -> Picture:
     return figure
 
 
-def judged(points: np.ndarray, cut: bool = False) -> tuple[str, str]:
-    """(median and interval, verdict) of differences in points [n], one a run; under half a point, none is claimed."""
-    if cut or len(points) < NEEDED_PAIRS:
-        return f"{np.median(points):+.1f}", TOO_FEW
-    low, middle, high = (float(value) for value in interval(points))
-    found = verdict(low, high)
-    if found != NO_DIFFERENCE and abs(middle) < MATERIAL_POINTS:
-        found = "under half a point: nothing is claimed"
-    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})", found
-
-
 # Chosen by a small test set
 
 
@@ -313,7 +301,7 @@ def optimism_table(runs: list[ScoredRun], sizes=SIZES) -> Table:
             continue  # too few images are left that are fresh
         means = np.array([[part.mean() for part in scores(right, size)] for _, right in runs])  # [runs, 2]
         reported, fresh = (f"{value:.1f} %" for value in np.median(means, axis=0))
-        rows.append([f"{size:,}", reported, fresh, *judged(means[:, 0] - means[:, 1], runs[0].run.smoke)])
+        rows.append([f"{size:,}", reported, fresh, *judge_points(means[:, 0] - means[:, 1], cut=runs[0].run.smoke)])
     heading = ["images in the test set", "reported", "on fresh images", "reported less fresh, points", "verdict"]
     caption = (
         f"{len(runs)} runs, and in each as many small test sets as the test images give. Median over the runs, 95 % "

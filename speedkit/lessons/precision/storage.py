@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from speedkit.comparison.stats import NEEDED_PAIRS
-from speedkit.lessons.shared import accuracy, judged, trained
+from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
+from speedkit.lessons.shared import accuracy, trained
 from speedkit.loading import drain
 from speedkit.recipe import Recipe
-from speedkit.run import Run
 from speedkit.support.settings import smoke
 from speedkit.support.table import Table
 from speedkit.support.units import percent, size
@@ -46,7 +45,7 @@ STORED = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def stored_table(recipe: Recipe, quantise, seeds: int = NEEDED_PAIRS) -> Table:
     """Trains once a seed, stores the weights in ever fewer bits, and compares the validation accuracy, in pairs."""
     seeds = 2 if smoke() else seeds
-    validation = drain(load(Run(recipe).recipe)).validation
+    validation = drain(load(recipe.effective())).validation
     accuracies, taken = {name: [] for name in STORED}, {}
     for seed in range(recipe.seed, recipe.seed + seeds):
         model = trained(recipe.but(seed=seed))
@@ -58,7 +57,7 @@ def stored_table(recipe: Recipe, quantise, seeds: int = NEEDED_PAIRS) -> Table:
         points = (np.array(accuracies[name]) - np.array(accuracies["fp32"])) * 100
         rows.append(
             [name, size(taken[name]), f"{taken[name] / taken['fp32']:.2f}", percent(float(np.median(accuracies[name])))]
-            + (["", ""] if name == "fp32" else list(judged(points)))
+            + (["", ""] if name == "fp32" else list(judge_points(points)))
         )
     heading = ["stored as", "bytes", "of fp32's", "accuracy (median)", "difference in points", "verdict"]
     caption = f"{seeds} trainings, {len(validation[1]):,} validation images; 95 % interval over the trainings."

@@ -18,16 +18,11 @@ from speedkit.lab.picture import COMPUTING, WAITING, Picture, drawn
 from speedkit.loading import Loader, drain
 from speedkit.recipe import Recipe
 from speedkit.run import Run, labels
-from speedkit.support.settings import smoke
 from speedkit.support.table import Table
 from speedkit.support.units import number, seconds, size
 from speedkit.tasks.images import load
 
 clock = time.perf_counter
-
-
-def _cut(recipe):
-    return recipe.for_smoke() if smoke() else recipe
 
 
 class WhoPrepares(torch.utils.data.Dataset):
@@ -127,7 +122,7 @@ def start_up(recipe: Recipe, count: int = 2) -> Table:
 
     The first row has no workers. Nothing is trained, so that in the second epoch the processes are idle when asked.
     """
-    recipe = _cut(recipe)
+    recipe = recipe.effective()
     loaded = drain(load(recipe))
     methods = multiprocessing.get_all_start_methods()
     named = {"no workers": recipe.but(workers=0)}
@@ -157,7 +152,7 @@ def _first_batch(loader, epoch):
 
 def pinned(recipe: Recipe) -> Table:
     """Seconds to copy one batch uint8 [B, 3, H, W] at its stored size to the GPU; "n/a" where there is no CUDA GPU."""
-    recipe = _cut(recipe)
+    recipe = recipe.effective()
     device = hardware.machine(recipe.device).device
     ways = {"ordinary memory": "x", "page-locked already": "pinned", "page-locked first, by hand": "x.pin_memory()"}
     heading = ["the batch lies in", "copy to the device"]
