@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from speedkit.support.errors import CannotRun
-from speedkit.support.messages import english, plural, say
+from speedkit.support.messages import N_, Message, _, ngettext, plural_message
 
 GIB = 2**30
 
@@ -44,50 +44,50 @@ class Machine:
 
     def sentence(self) -> str:
         """The machine in one line of words."""
-        cores = plural(self.cores, "{n} core", "{n} cores")
+        cores = ngettext("{n} core", "{n} cores", self.cores)
         about = {"name": self.name, "cores": cores, "memory": f"{self.memory / GIB:.0f} GiB"}
         if self.kind == "cpu":
-            return say("{name}, {cores}, {memory} of memory, no GPU in use", **about)
-        own = f"{self.device_memory / GIB:.0f} GiB" if self.device_memory else say("memory n/a")
-        return say("{name} ({own}) beside {cores} and {memory} of memory", own=own, **about)
+            return _("{name}, {cores}, {memory} of memory, no GPU in use", **about)
+        own = f"{self.device_memory / GIB:.0f} GiB" if self.device_memory else _("memory n/a")
+        return _("{name} ({own}) beside {cores} and {memory} of memory", own=own, **about)
 
     def limits(self) -> list[str]:
         """What a learner cannot see on this machine, a sentence each."""
         if self.kind == "cuda":
-            refused = say("This GPU has no TF32 and no bf16 tensor cores: those steps are refused or slow.")
+            refused = _("This GPU has no TF32 and no bf16 tensor cores: those steps are refused or slow.")
             return [] if self.tf32 else [refused]
-        limits = [say("There is no NVIDIA GPU here: TF32, device events and GPU power are n/a.")]
+        limits = [_("There is no NVIDIA GPU here: TF32, device events and GPU power are n/a.")]
         if self.kind == "cpu":
             limits.append(
-                say("The processor computes bf16 in hardware, fp16 training it does not.")
+                _("The processor computes bf16 in hardware, fp16 training it does not.")
                 if self.bf16
-                else say(
+                else _(
                     "The processor has no bf16 and no fp16 arithmetic: reduced precision will be emulated, and slow."
                 )
             )
         if self.kind == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
             limits.append(
-                say(
+                _(
                     "torch was loaded before speedkit could ask its threads to spin only briefly: beside a busy "
                     "browser, training can be many times slower. Import speedkit first, after a restart of the kernel."
                 )
             )
         if self.cores < 4:
             limits.append(
-                plural(
-                    self.cores,
+                ngettext(
                     "With {n} core, workers and training share it.",
                     "With {n} cores, workers and training share the same cores.",
+                    self.cores,
                 )
             )
         return limits
 
     def __repr__(self):
-        return "\n".join([say("This machine: {sentence}.", sentence=self.sentence()), *self.limits()])
+        return "\n".join([_("This machine: {sentence}.", sentence=self.sentence()), *self.limits()])
 
     def _repr_html_(self):
         limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in self.limits())
-        return f"<b>{say('This machine:')}</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
+        return f"<b>{_('This machine:')}</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
 
     def check(self, recipe) -> list[str]:
         """Notes on what this machine will do with a recipe that it can run, in English: a run keeps them.
@@ -97,7 +97,7 @@ class Machine:
         """
         if recipe.precision == "tf32" and not self.tf32:
             raise CannotRun(
-                english(
+                Message(
                     "precision='tf32' needs an NVIDIA GPU with tensor cores (Ampere or newer), and this is {name}: "
                     "choose fp32 or bf16.",
                     name=self.name,
@@ -106,7 +106,7 @@ class Machine:
         if recipe.workers > 4 * self.cores:
             counts = {"workers": recipe.workers, "cores": self.cores, "most": 4 * self.cores}
             raise CannotRun(
-                english(
+                Message(
                     "workers={workers} is more than four times the {cores} cores here: choose at most {most}.", **counts
                 )
             )
@@ -117,25 +117,24 @@ class Machine:
             )
         notes = []
         if recipe.precision == "bf16" and not self.bf16:
-            notes.append(english("{name} has no bf16 arithmetic: it is emulated.", name=self.name))
+            notes.append(Message("{name} has no bf16 arithmetic: it is emulated.", name=self.name))
         if recipe.workers and recipe.cache == "device":
-            notes.append(english("With cache='device' nothing is left for workers to do: none are started."))
+            notes.append(N_("With cache='device' nothing is left for workers to do: none are started."))
         elif recipe.workers:
             taken, threads = min(recipe.workers, self.cores), max(1, self.cores - recipe.workers)
             if self.kind == "cpu":
                 notes.append(
-                    english(
-                        "{taken} of {cores} cores go to workers: torch computes with {threads} thread."
-                        if threads == 1
-                        else "{taken} of {cores} cores go to workers: torch computes with {threads} threads.",
+                    plural_message(
+                        "{taken} of {cores} cores go to workers: torch computes with {n} thread.",
+                        "{taken} of {cores} cores go to workers: torch computes with {n} threads.",
+                        threads,
                         taken=taken,
                         cores=self.cores,
-                        threads=threads,
                     )
                 )
             if recipe.workers >= self.cores:
                 counts = {"workers": recipe.workers, "cores": self.cores}
-                notes.append(english("{workers} workers on {cores} cores compete with the training itself.", **counts))
+                notes.append(Message("{workers} workers on {cores} cores compete with the training itself.", **counts))
         return notes
 
 

@@ -12,10 +12,14 @@ import torch
 
 from speedkit.run import Run
 from speedkit.support.errors import NotFinite
-from speedkit.support.messages import english
+from speedkit.support.messages import N_, Message, template
 
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
+OTHER_PROGRAMS = N_(
+    "Other programs used {share}% of this machine's cores during the run: close them and run again before you trust "
+    "its times."
+)
 SLOTS = 4096  # steps that may be under way on the device before the host waits for it
 
 
@@ -135,18 +139,12 @@ class Meter:
         figures["others_share"] = self.load.others_share()
         self.run.scalars |= figures
         if figures["others_share"] > 0.15:
-            self.run.note(
-                english(
-                    "Other programs used {share}% of this machine's cores during the run: close them and run again "
-                    "before you trust its times.",
-                    share=f"{100 * figures['others_share']:.0f}",
-                )
-            )
+            self.run.note(Message(OTHER_PROGRAMS, share=f"{100 * figures['others_share']:.0f}"))
 
 
 def other_programs_note(notes: list[str]) -> str:
     """Of the notes of a run or a comparison, the one on other programs that took part of the cores; "" if none is."""
-    return next((note for note in notes if note.startswith("Other programs")), "")
+    return next((note for note in notes if template(note) == OTHER_PROGRAMS), "")
 
 
 class HostClock:
@@ -294,7 +292,7 @@ def _own_seconds():
 
 def _not_finite(value, step):
     return NotFinite(
-        english(
+        Message(
             "The loss became {value} at step {step}: lower the learning rate, or choose a precision with more range.",
             value=value,
             step=step,

@@ -7,7 +7,7 @@ import numbers
 import re
 from dataclasses import dataclass, field
 
-from speedkit.support.messages import english, plural, say, translate
+from speedkit.support.messages import Message, N_, _, ngettext
 from speedkit.support.settings import smoke
 
 SWITCHES = ("precision", "early_stopping", "augment", "batchnorm", "workers", "cache")
@@ -95,7 +95,7 @@ class Recipe:
             object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
         if self.subset is not None and self.subset < self.batch_size:
             raise ValueError(
-                english(
+                Message(
                     "subset={subset} is smaller than batch_size={batch}: no whole batch would be left; raise subset or "
                     "lower batch_size.",
                     subset=self.subset,
@@ -146,13 +146,13 @@ class Recipe:
         """The switches that are on, in a few words of the language in force; "baseline" where none is."""
         words = [
             self.precision if self.precision != "fp32" else "",
-            say("early stopping {patience}", patience=self.early_stopping) if self.early_stopping else "",
-            say("{kind} augmentation", kind=translate(self.augment)) if self.augment != "off" else "",
-            say("batch norm") if self.batchnorm else "",
-            plural(self.workers, "{n} worker", "{n} workers") if self.workers else "",
-            say("{place} cache", place=translate(self.cache)) if self.cache != "off" else "",
+            _("early stopping {patience}", patience=self.early_stopping) if self.early_stopping else "",
+            _("{kind} augmentation", kind=_(self.augment)) if self.augment != "off" else "",
+            _("batch norm") if self.batchnorm else "",
+            ngettext("{n} worker", "{n} workers", self.workers) if self.workers else "",
+            _("{place} cache", place=_(self.cache)) if self.cache != "off" else "",
         ]
-        return " + ".join(filter(None, words)) or say("baseline")
+        return " + ".join(filter(None, words)) or _("baseline")
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
@@ -211,18 +211,18 @@ def _checked(f, value):
             return number
         ends = {"low": rule["low"], "high": rule["high"]}
         if rule.get("optional"):
-            allowed = english("a whole number from {low} to {high}, or None", **ends)
+            allowed = Message("a whole number from {low} to {high}, or None", **ends)
         elif kind == "whole":
-            allowed = english("a whole number from {low} to {high}", **ends)
+            allowed = Message("a whole number from {low} to {high}", **ends)
         else:
-            allowed = english("a number from {low} to {high}", **ends)
+            allowed = Message("a number from {low} to {high}", **ends)
     try:
         shown = repr(value)
     except ValueError:  # Python does not write out whole numbers of more than 4,300 digits
         shown = "a number of thousands of digits"
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     values = {"name": f.name, "value": shown, "allowed": allowed}
-    raise ValueError(english("{name}={value} is not allowed: give {allowed}.", **values))
+    raise ValueError(Message("{name}={value} is not allowed: give {allowed}.", **values))
 
 
 def _number_of(value, whole):
@@ -236,19 +236,19 @@ def _number_of(value, whole):
 
 
 TITLES = {  # retold where they are shown; a field without a title shows its name
-    "precision": "Precision",
-    "early_stopping": "Early stopping",
-    "augment": "Augmentation",
-    "batchnorm": "Batch norm",
-    "workers": "Workers",
-    "cache": "Cache",
-    "data": "Images from",
-    "subset": "Training images",
-    "epochs": "Epochs",
-    "batch_size": "Batch size",
-    "learning_rate": "Learning rate",
-    "model": "Network",
-    "optimizer": "Optimizer",
-    "schedule": "Schedule",
-    "seed": "Seed",
+    "precision": N_("Precision"),
+    "early_stopping": N_("Early stopping"),
+    "augment": N_("Augmentation"),
+    "batchnorm": N_("Batch norm"),
+    "workers": N_("Workers"),
+    "cache": N_("Cache"),
+    "data": N_("Images from"),
+    "subset": N_("Training images"),
+    "epochs": N_("Epochs"),
+    "batch_size": N_("Batch size"),
+    "learning_rate": N_("Learning rate"),
+    "model": N_("Network"),
+    "optimizer": N_("Optimizer"),
+    "schedule": N_("Schedule"),
+    "seed": N_("Seed"),
 }

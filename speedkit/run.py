@@ -15,7 +15,7 @@ import numpy as np
 
 from speedkit.recipe import Recipe
 from speedkit.support.files import nullable, reading, real, write_atomically
-from speedkit.support.messages import english, plural, say, translate
+from speedkit.support.messages import N_, _, message_of, ngettext
 from speedkit.support.settings import smoke
 from speedkit.support.units import number, percent, seconds, size
 
@@ -92,10 +92,10 @@ class Run:
             with announced(not self.smoke):
                 yield self
         except (GeneratorExit, KeyboardInterrupt):
-            self.status, self.reason = "stopped", english("stopped by hand")
+            self.status, self.reason = "stopped", N_("stopped by hand")
             raise
         except BaseException as error:
-            self.status, self.reason = "failed", str(error) or type(error).__name__
+            self.status, self.reason = "failed", message_of(error)
             raise
         else:
             self.status = "finished"
@@ -187,21 +187,21 @@ class Run:
         """One sentence on where a step's time goes, and so on which techniques can help at all."""
         share = self.waiting_share
         if not math.isfinite(share):
-            return say("Where the time goes is known from the second step on.")
+            return _("Where the time goes is known from the second step on.")
         waiting, computing = f"{100 * share:.0f}", f"{100 * (1 - share):.0f}"
         if share >= 0.5:
-            return say(
+            return _(
                 "{waiting}% waiting for data: more workers or a cache can help; precision cannot help much.",
                 waiting=waiting,
             )
         if share >= 0.15:
-            return say(
+            return _(
                 "{waiting}% waiting for data, {computing}% computing: workers or a cache can win back at most the "
                 "first, a cheaper step at most the second.",
                 waiting=waiting,
                 computing=computing,
             )
-        return say(
+        return _(
             "{waiting}% waiting for data: only a cheaper or a rarer step can help; workers and caches cannot.",
             waiting=waiting,
         )
@@ -275,55 +275,55 @@ class Run:
     def summary(self) -> dict[str, str]:
         """The figures to read first: name, in English -> text with units, in the language in force."""
         device = self.machine.get("device", "")
-        memory = english("peak memory of the processes" if device in ("", "cpu") else "peak memory on the device")
+        memory = N_("peak memory of the processes") if device in ("", "cpu") else N_("peak memory on the device")
         figures = self.scalars
-        status = translate(self.status)
+        status = _(self.status)
         rows = {
-            english("run"): f"{self.label} ({_colon(status, translate(self.reason)) if self.reason else status})",
-            english("time"): say(
+            N_("run"): f"{self.label} ({_colon(status, _(self.reason)) if self.reason else status})",
+            N_("time"): _(
                 "{time} for {steps} in {epochs}, after {preparation} of preparation",
                 time=seconds(self.seconds),
-                steps=plural(self.count, "{n} step", "{n} steps"),
-                epochs=plural(len(self.epochs["t"]), "{n} epoch", "{n} epochs"),
+                steps=ngettext("{n} step", "{n} steps", self.count),
+                epochs=ngettext("{n} epoch", "{n} epochs", len(self.epochs["t"])),
                 preparation=seconds(figures.get("prepare_s")),
             ),
-            english("a step"): say(
+            N_("a step"): _(
                 "{waiting} waiting for data + {computing} computing (means)",
                 waiting=seconds(self.mean("wait_s")),
                 computing=seconds(self.mean("compute_s")),
             ),
-            english("throughput"): f"{number(self.mean('images_per_s'))} images/s",
+            N_("throughput"): f"{number(self.mean('images_per_s'))} images/s",
             memory: size(figures.get("peak_memory")),
-            english("accuracy"): say(
+            N_("accuracy"): _(
                 "validation {validation}, training {training}",
                 validation=percent(self.last("validation_accuracy")),
                 training=percent(self.last("train_accuracy")),
             ),
-            english("where the time goes"): self.where_time_goes(),
+            N_("where the time goes"): self.where_time_goes(),
         }
         if "test_accuracy" in figures:
-            rows["accuracy"] += say(", test {test}", test=percent(figures["test_accuracy"]))
+            rows["accuracy"] += _(", test {test}", test=percent(figures["test_accuracy"]))
         if math.isfinite(figures.get("energy_j", math.nan)):
-            rows[english("energy")] = say("{joules} J on the GPU", joules=f"{figures['energy_j']:.0f}")
+            rows[N_("energy")] = _("{joules} J on the GPU", joules=f"{figures['energy_j']:.0f}")
         if self.smoke:
-            rows[english("smoke")] = say("cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything")
+            rows[N_("smoke")] = _("cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything")
         return rows
 
     def __repr__(self):
-        lines = [_colon(translate(name), text) for name, text in self.summary().items()]
-        return "\n".join([*lines, *map(translate, self.notes)])
+        lines = [_colon(_(name), text) for name, text in self.summary().items()]
+        return "\n".join([*lines, *map(_, self.notes)])
 
     def _repr_html_(self):
         rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(translate(name))}</th>"
+            f"<tr><th style='text-align:left'>{html.escape(_(name))}</th>"
             f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
             for name, text in self.summary().items()
         )
-        return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(translate(note))}</p>" for note in self.notes)
+        return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(_(note))}</p>" for note in self.notes)
 
 
 def _colon(what, text):
-    return say("{what}: {text}", what=what, text=text)
+    return _("{what}: {text}", what=what, text=text)
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
@@ -334,7 +334,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
         label = run.label
         if label in first:
             changed = list(first[label].recipe.differences(run.recipe).items())[:2]
-            label += "".join(f", {name} {value}" for name, (_, value) in changed)
+            label += "".join(f", {name} {value}" for name, (__, value) in changed)
         first.setdefault(run.label, run)
         distinct, copy = label, 2
         while distinct in found:

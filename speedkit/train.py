@@ -13,13 +13,13 @@ from speedkit.meter import Meter
 from speedkit.recipe import Recipe
 from speedkit.run import Progress, Run
 from speedkit.support import errors
-from speedkit.support.messages import english
+from speedkit.support.messages import N_, Message
 from speedkit.tasks.images import build, load
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_beside
 
-EVALUATED = english("images evaluated")
+EVALUATED = N_("images evaluated")
 TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
 
 
@@ -128,7 +128,7 @@ def refuse_if_slow(recipe, machine, model, data):
     times = slowdown(recipe.precision, model, images[:batch], labels[:batch])
     if times > TOO_SLOW:
         raise errors.CannotRun(
-            english(
+            Message(
                 "Three fp16 steps took {times} times as long as three fp32 steps: this processor has no fp16 "
                 "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same.",
                 times=f"{times:.0f}",

@@ -22,7 +22,7 @@ from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support import errors, settings
 from speedkit.support.errors import NotFinite
-from speedkit.support.messages import say
+from speedkit.support.messages import _
 from speedkit.support.units import number, size
 from speedkit.tasks import images as data
 from speedkit.train import train
@@ -156,7 +156,7 @@ def trial(trial_s: float) -> CheckResult:
     try:
         end = None
         with contextlib.closing(train(run.recipe, run)) as records:
-            for _ in records:
+            for __ in records:
                 end = end or time.monotonic() + trial_s
                 if time.monotonic() > end:
                     break
@@ -216,12 +216,12 @@ def capacity(machine: hardware.Machine) -> str:
         "count": max(1, int((machine.memory - shared) / own)),
     }
     if shared:
-        return say(
+        return _(
             "This process and its workers now take {own} of main memory of their own and {shared} of files that "
             "other such processes share: {memory} hold about {count} such.",
             **taken,
         )
-    return say(
+    return _(
         "This process and its workers now take {own} of main memory: {memory} hold about {count} such.",
         **taken,
     )

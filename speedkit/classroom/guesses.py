@@ -15,7 +15,7 @@ from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import margin_of
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support.files import reading, write_atomically
-from speedkit.support.messages import say, translate
+from speedkit.support.messages import _
 from speedkit.support.settings import learner_folder
 
 FORMAT = 1
@@ -70,7 +70,7 @@ class Guess:
         return learner_folder() / "predictions" / f"{name}.json"
 
     def __str__(self):
-        direction = translate(self.direction)
+        direction = _(self.direction)
         return direction if self.size is None else f"{direction}, {_in_words(self.metric, self.size)}"
 
     def save(self):
@@ -156,8 +156,8 @@ def _how(metric):
 
 def _in_words(metric, size):
     if size is None:
-        return translate(SAME)
-    return f"× {size:.3g}" if METRICS[metric].is_ratio else say("{difference} points", difference=f"{size:+.3g}")
+        return _(SAME)
+    return f"× {size:.3g}" if METRICS[metric].is_ratio else _("{difference} points", difference=f"{size:+.3g}")
 
 
 def moment(text):
@@ -182,32 +182,32 @@ class Score(NamedTuple):
 def score(guess: Guess | None, comparison: Comparison) -> Score:
     """How far a guess agrees with what was measured; by the rules at the top of this module."""
     if guess is None:
-        return Score(0, 0, say("No prediction was made."))
+        return Score(0, 0, _("No prediction was made."))
     row = comparison.row(guess.metric)
     if why := _unscored(guess, comparison, row):
-        return Score(0, 0, say("No score: {why}.", why=why))
+        return Score(0, 0, _("No score: {why}.", why=why))
     effect, right = row.texts()[2], _direction_is_right(guess, row)
     if right is None:
-        return Score(0, 0, say("No score: the runs scatter too much to tell."))
+        return Score(0, 0, _("No score: the runs scatter too much to tell."))
     of = 1 if guess.size is None else 2
     if not right:
         return Score(0, of, _feedback_for_miss(guess, row, effect))
     if guess.size is None:
         if guess.direction == SAME:
-            return Score(1, of, say("The direction agrees."))
-        return Score(1, of, say("The direction agrees. Next time, commit to a size, too."))
+            return Score(1, of, _("The direction agrees."))
+        return Score(1, of, _("The direction agrees. Next time, commit to a size, too."))
     if row.low <= guess.size <= row.high:
-        return Score(2, of, say("The direction agrees, and the size lies inside the interval."))
+        return Score(2, of, _("The direction agrees, and the size lies inside the interval."))
     if _close(guess, row.effect):
-        return Score(2, of, say("The direction agrees, and the size is right within a factor of two."))
+        return Score(2, of, _("The direction agrees, and the size is right within a factor of two."))
     logs = METRICS[guess.metric].is_ratio
     said, found = (abs(math.log(value)) if logs else abs(value) for value in (guess.size, row.effect))
     if found > said:
-        agrees = say(
+        agrees = _(
             "The direction agrees. The effect was larger than you said: {effect}. What makes it so here?", effect=effect
         )
     else:
-        agrees = say(
+        agrees = _(
             "The direction agrees. The effect was smaller than you said: {effect}. What makes it so here?",
             effect=effect,
         )
@@ -217,16 +217,16 @@ def score(guess: Guess | None, comparison: Comparison) -> Score:
 def _unscored(guess, comparison, row):
     before, after = (getattr(recipe, guess.technique) for recipe in (comparison.baseline, comparison.variant))
     if before == after or after == getattr(Recipe(), guess.technique):
-        return say(
+        return _(
             "{technique} is {before} in the baseline and {after} in the variant",
             technique=guess.technique,
             before=repr(before),
             after=repr(after),
         )
     if row.verdict in (TOO_FEW, NOT_AVAILABLE):
-        return f"{translate(row.verdict)}, {translate(row.why)}"
+        return f"{_(row.verdict)}, {_(row.why)}"
     late = too_late(guess, comparison)
-    return say("the prediction was committed after the comparison had begun") if late else ""
+    return _("the prediction was committed after the comparison had begun") if late else ""
 
 
 def too_late(guess: Guess, comparison: Comparison) -> bool:
@@ -260,19 +260,19 @@ def _close(guess, measured):
 def _feedback_for_miss(guess, row, effect):
     if row.verdict == NO_DIFFERENCE:
         if METRICS[guess.metric].is_ratio:
-            return say(
+            return _(
                 "No difference was detected here, and one of a tenth that way is excluded. What stays as it was, and "
                 "why?"
             )
-        return say(
+        return _(
             "No difference was detected here, and one of half a point that way is excluded. What stays as it was, and "
             "why?"
         )
     if guess.direction == SAME:
-        return say(
+        return _(
             "It did change here: {effect}. Which part of a step, or of the memory, does the technique touch?",
             effect=effect,
         )
-    return say(
+    return _(
         "It went the other way here: {effect}. Such predictions teach the most: which cost was left out?", effect=effect
     )

@@ -31,10 +31,10 @@ from IPython.display import display
 from speedkit.classroom.guesses import Guess, moment, read_guess, score
 from speedkit.comparison.metrics import DIRECTIONS, LOWER, METRICS, SAME
 from speedkit.comparison.result import Comparison
-from speedkit.support.messages import english, say, translate
+from speedkit.support.messages import N_, _
 from speedkit.support.table import Table
 
-NONE_MADE = english("no prediction was made")
+NONE_MADE = N_("no prediction was made")
 
 
 # Committing
@@ -80,7 +80,7 @@ class Prediction:
                 guess.save()
             except OSError as error:
                 self._note(
-                    say(
+                    _(
                         "{title}: kept until this kernel ends only, as it could not be stored: {error}",
                         title=_title(metric),
                         error=error,
@@ -88,7 +88,7 @@ class Prediction:
                 )
         elif (kept.direction, kept.size) != (direction, size):
             self._note(
-                say("{title}: you had committed to “{kept}” before, and that stays.", title=_title(metric), kept=kept)
+                _("{title}: you had committed to “{kept}” before, and that stays.", title=_title(metric), kept=kept)
             )
         if len(self.guesses) == len(self.metrics):
             for handle in self._handles:
@@ -106,7 +106,7 @@ class Prediction:
             self.guesses[metric] = guess
         except (ValueError, OSError) as error:
             self._note(
-                say(
+                _(
                     "{title}: no earlier prediction could be read, and its file is kept. {error}",
                     title=_title(metric),
                     error=error,
@@ -130,10 +130,10 @@ class Prediction:
         for metric in self.metrics:
             guess = self.guesses.get(metric)
             if guess is None:
-                said.append(say("{what}: {text}", what=_title(metric), text=translate(NONE_MADE)))
+                said.append(_("{what}: {text}", what=_title(metric), text=_(NONE_MADE)))
                 continue
             when = f"{moment(guess.committed):%Y-%m-%d %H:%M}"
-            said.append(say("{title}: {guess} (committed {when} UTC)", title=_title(metric), guess=guess, when=when))
+            said.append(_("{title}: {guess} (committed {when} UTC)", title=_title(metric), guess=guess, when=when))
         return [*said, *self.notes]
 
     def __repr__(self):
@@ -163,24 +163,24 @@ class Form:
 
     def __init__(self, prediction: Prediction, metric: str):
         self.prediction, self.metric = prediction, metric
-        options = [(translate(direction), direction) for direction in DIRECTIONS]
+        options = [(_(direction), direction) for direction in DIRECTIONS]
         self.direction = widgets.ToggleButtons(options=options, value=None, style={"button_width": "80px"})
         common = {"style": {"description_width": "initial"}, "layout": {"width": "340px"}, "disabled": True}
         common["continuous_update"] = False  # values on their way would be overtaken by a click on Commit
         if METRICS[metric].is_ratio:
             # From 1.07 to 1,024 times; ten steps double it.
             self.size = widgets.FloatLogSlider(
-                value=2.0, base=2, min=0.1, max=10, step=0.1, description=say("by a factor of"), **common
+                value=2.0, base=2, min=0.1, max=10, step=0.1, description=_("by a factor of"), **common
             )
         else:
             self.size = widgets.FloatSlider(
-                value=1.0, min=0.1, max=50.0, step=0.1, description=say("by so many points"), **common
+                value=1.0, min=0.1, max=50.0, step=0.1, description=_("by so many points"), **common
             )
-        self.button = widgets.Button(description=say("Commit"), button_style="primary", disabled=True)
+        self.button = widgets.Button(description=_("Commit"), button_style="primary", disabled=True)
         self.line = widgets.HTML()
         self.box = widgets.VBox(
             [
-                widgets.HTML(say("<b>{title}</b>, with the technique on:", title=html.escape(_title(metric)))),
+                widgets.HTML(_("<b>{title}</b>, with the technique on:", title=html.escape(_title(metric)))),
                 widgets.HBox([self.direction, self.size, self.button], layout={"flex_flow": "row wrap"}),
                 self.line,
             ]
@@ -200,22 +200,22 @@ class Form:
             size = 1 / size if METRICS[self.metric].is_ratio else -size
         return self.direction.value, float(f"{size:.3g}")
 
-    def _refresh(self, _=None):
+    def _refresh(self, __=None):
         guess, chosen = self.prediction.guesses.get(self.metric), self.direction.value
         self.direction.disabled = guess is not None
         self.size.disabled = guess is not None or chosen in (None, SAME)
         self.button.disabled = guess is not None or chosen is None
         if guess is not None:
-            text = say("Committed: {guess}.", guess=guess)
+            text = _("Committed: {guess}.", guess=guess)
         elif chosen is None:
-            text = say("Choose a direction, then a size, then commit: it cannot be changed afterwards.")
+            text = _("Choose a direction, then a size, then commit: it cannot be changed afterwards.")
         else:
             direction, size = read_guess(self.metric, self._value())
             guess = replace(self.prediction._blank[self.metric], direction=direction, size=size)
-            text = say("You are about to say: {guess}.", guess=guess)
+            text = _("You are about to say: {guess}.", guess=guess)
         self.line.value = html.escape(" ".join([text, *self.prediction.notes]))
 
-    def _commit(self, _=None):
+    def _commit(self, __=None):
         if self.metric not in self.prediction.guesses and self.direction.value is not None:
             self.button.disabled = True
             self.prediction.commit(self.metric, self._value())
@@ -247,7 +247,7 @@ def predict(technique: str, *, case: str = "", **expected) -> Prediction:
 
 
 def _title(metric):
-    return translate(METRICS[metric].title)
+    return _(METRICS[metric].title)
 
 
 def score_prediction(prediction: Prediction, comparison: Comparison) -> Table:
@@ -257,13 +257,13 @@ def score_prediction(prediction: Prediction, comparison: Comparison) -> Table:
         guess, row = prediction.guesses.get(metric), comparison.row(metric)
         result = score(guess, comparison)
         points, of = points + result.points, of + result.of
-        got = say("{points} of {of}", points=result.points, of=result.of) if result.of else say("no score")
-        verdict = translate(row.verdict)
-        verdict = say("{what}: {text}", what=verdict, text=translate(row.why)) if row.why else verdict
-        said = str(guess) if guess else translate(NONE_MADE)
-        rows.append([translate(row.title), said, *row.texts()[2:], verdict, got, result.sentence])
-    caption = say("A point for the direction; one for a size inside the interval or within a factor of two.")
-    caption = f"{say('{points} of {of} points.', points=points, of=of)} {caption}" if of else caption
-    heading = ["", say("predicted"), say("measured"), say("95 % interval"), say("verdict"), say("points")]
-    heading.append(say("how they agree"))
+        got = _("{points} of {of}", points=result.points, of=result.of) if result.of else _("no score")
+        verdict = _(row.verdict)
+        verdict = _("{what}: {text}", what=verdict, text=_(row.why)) if row.why else verdict
+        said = str(guess) if guess else _(NONE_MADE)
+        rows.append([_(row.title), said, *row.texts()[2:], verdict, got, result.sentence])
+    caption = _("A point for the direction; one for a size inside the interval or within a factor of two.")
+    caption = f"{_('{points} of {of} points.', points=points, of=of)} {caption}" if of else caption
+    heading = ["", _("predicted"), _("measured"), _("95 % interval"), _("verdict"), _("points")]
+    heading.append(_("how they agree"))
     return Table(heading, rows, " ".join([caption, *prediction.notes]))

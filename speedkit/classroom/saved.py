@@ -12,7 +12,7 @@ from typing import NamedTuple
 from speedkit.comparison.result import Comparison
 from speedkit.recipe import SWITCHES
 from speedkit.support import settings
-from speedkit.support.messages import english, say
+from speedkit.support.messages import Message, _
 
 
 class SavedComparisons(NamedTuple):
@@ -43,7 +43,7 @@ def save_result(comparison: Comparison) -> Comparison:
             comparison.save(path(comparison.claims[0].technique))
         except OSError as error:
             comparison.notes.append(
-                english("This comparison could not be kept for the last lesson: {error}", error=error)
+                Message("This comparison could not be kept for the last lesson: {error}", error=error)
             )
     return comparison
 
@@ -58,6 +58,6 @@ def saved_comparisons() -> SavedComparisons:
             found[technique] = Comparison.load(path(technique))
         except (ValueError, OSError) as error:
             notes.append(
-                say("{technique}: what its lesson kept cannot be read. {error}", technique=technique, error=error)
+                _("{technique}: what its lesson kept cannot be read. {error}", technique=technique, error=error)
             )
     return SavedComparisons(found, notes)

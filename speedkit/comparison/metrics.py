@@ -8,14 +8,14 @@ import numpy as np
 
 from speedkit.recipe import SWITCHES
 from speedkit.run import Run
-from speedkit.support.messages import english, say, translate
+from speedkit.support.messages import N_, _
 from speedkit.support.units import number, percent, seconds, size
 
 # Kept in files and compared, so in English here and in a row, a judgement or a board; retold where they are shown.
-LOWER, HIGHER, NO_DIFFERENCE = english("lower"), english("higher"), english("no difference detected")
-TOO_FEW, NOT_AVAILABLE = english("too few pairs to judge"), english("n/a")
-HELD, DID_NOT_HOLD = english("held here"), english("did not hold here")
-OPPOSITE, CANNOT_TELL = english("the opposite"), english("cannot tell")
+LOWER, HIGHER, NO_DIFFERENCE = N_("lower"), N_("higher"), N_("no difference detected")
+TOO_FEW, NOT_AVAILABLE = N_("too few pairs to judge"), N_("n/a")
+HELD, DID_NOT_HOLD = N_("held here"), N_("did not hold here")
+OPPOSITE, CANNOT_TELL = N_("the opposite"), N_("cannot tell")
 
 
 # What is compared
@@ -37,7 +37,7 @@ class Metric:
     def text(self, value: float) -> str:
         """A value in words, with its unit."""
         if not math.isfinite(value):
-            return translate(NOT_AVAILABLE)
+            return _(NOT_AVAILABLE)
         words = {"s": seconds, "bytes": size, "images": number, "J": lambda joules: f"{joules:.3g} J", "share": percent}
         return words[self.unit](value)
 
@@ -154,9 +154,9 @@ class Judgement:
     why: str
 
     def __str__(self):
-        said = {"sentence": translate(self.claim.sentence), "why": self.why, "outcome": translate(self.outcome)}
-        return say("{sentence} [{why}]: {outcome}", **said)
+        said = {"sentence": _(self.claim.sentence), "why": self.why, "outcome": _(self.outcome)}
+        return _("{sentence} [{why}]: {outcome}", **said)
 
 
-SAME = english("same")
+SAME = N_("same")
 DIRECTIONS = (LOWER, SAME, HIGHER)

@@ -15,7 +15,6 @@ before the comparison, as a :class:`Claim` does.
 
 import json
 import math
-import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -43,12 +42,12 @@ from speedkit.meter import other_programs_note
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.files import reading, write_atomically
-from speedkit.support.messages import english, say, translate
+from speedkit.support.messages import N_, Message, _, message_of, template
 
 FORMAT = 1
 MOST_PAIRS = 1000
-BY_HAND = english("stopped by hand")
-ARMS = (english("baseline"), english("variant"))
+BY_HAND = N_("stopped by hand")
+ARMS = (N_("baseline"), N_("variant"))
 
 
 # A comparison
@@ -87,7 +86,7 @@ class Row:
         """(baseline, variant, effect, interval) in words of the language in force."""
         metric = METRICS[self.metric]
         effect, low, high = (_effect(metric, self._exact(value)) for value in (self.effect, self.low, self.high))
-        between = say("{low} to {high}", low=low, high=high) if math.isfinite(self.low) else translate(NOT_AVAILABLE)
+        between = _("{low} to {high}", low=low, high=high) if math.isfinite(self.low) else _(NOT_AVAILABLE)
         return metric.text(self.baseline), metric.text(self.variant), effect, between
 
     def _exact(self, ratio):
@@ -99,9 +98,9 @@ class Row:
 
 def _effect(metric, value):
     if math.isnan(value):
-        return translate(NOT_AVAILABLE)
+        return _(NOT_AVAILABLE)
     if not metric.is_ratio:
-        return say("{difference} points", difference=f"{value:+.2f}")
+        return _("{difference} points", difference=f"{value:+.2f}")
     return f"× {value:.3f}" if 0.1 <= value < 10 else f"× {value:.3g}"
 
 
@@ -159,15 +158,14 @@ class Comparison:
                 self.status, self.reason = "stopped", BY_HAND
             raise
         except BaseException as error:
-            self.status, self.reason = "failed", str(error) or type(error).__name__
+            self.status, self.reason = "failed", message_of(error)
             raise
         finally:
             self.now, self.current = "", None
 
     def note(self, sentence: str):
         """Adds a sentence that the reader should know, once, also where only a figure in it differs from run to run."""
-        known = {re.sub(r"\d+", "#", note) for note in self.notes}
-        if re.sub(r"\d+", "#", sentence) not in known:
+        if template(sentence) not in map(template, self.notes):
             self.notes.append(sentence)
 
     # Reading
@@ -221,11 +219,11 @@ class Comparison:
         """Why there is no verdict yet, in a few English words; "" where there may be one."""
         count = len(self.done)
         if self.smoke:
-            return english("a smoke run never carries a verdict")
+            return N_("a smoke run never carries a verdict")
         if count < NEEDED_PAIRS:
-            return english("{done} of the {pairs} pairs that a verdict needs", done=count, pairs=NEEDED_PAIRS)
+            return Message("{done} of the {pairs} pairs that a verdict needs", done=count, pairs=NEEDED_PAIRS)
         if self.status == "running" and count < self.pairs:  # whoever may stop at the first difference finds too many
-            return english("{done} of the {pairs} pairs that are planned", done=count, pairs=self.pairs)
+            return Message("{done} of the {pairs} pairs that are planned", done=count, pairs=self.pairs)
         return ""
 
     def row(self, metric: str) -> Row:
@@ -233,21 +231,21 @@ class Comparison:
         effects, title = self.effects(metric), METRICS[metric].title
         if metric == "target_s" and self.target is not None:
             share = f"{self.target:.1%}"[:-1]
-            title = english("time to {share}% validation accuracy, preparation included", share=share)
+            title = Message("time to {share}% validation accuracy, preparation included", share=share)
         if metric == "peak_memory" and self.reads_processes:
-            title = english("peak memory of the processes, libraries included")
+            title = N_("peak memory of the processes, libraries included")
         known = np.isfinite(effects)
         if not known.all():  # leaving the others out would favour whichever recipe fails more often
             baseline, variant = (_median(column) for column in self.values(metric).T)
-            why = english("not measured here")
+            why = N_("not measured here")
             if known.any():
-                why = english("known in {known} of {pairs} pairs", known=known.sum(), pairs=len(known))
+                why = Message("known in {known} of {pairs} pairs", known=known.sum(), pairs=len(known))
             if metric == "target_s":
-                why = english("no target set")
+                why = N_("no target set")
                 if self.target:
                     first, second = np.isfinite(self.values(metric)).sum(axis=0)
                     counts = {"first": first, "second": second, "runs": len(known)}
-                    why = english("reached in {first} and {second} of {runs} runs", **counts)
+                    why = Message("reached in {first} and {second} of {runs} runs", **counts)
             return Row(metric, title, baseline, variant, math.nan, math.nan, math.nan, NOT_AVAILABLE, why)
         baseline, variant = (_median(column) for column in self.values(metric).T)
         back = _ratio if METRICS[metric].is_ratio else float
@@ -274,32 +272,32 @@ class Comparison:
         before, after = (getattr(recipe, claim.technique) for recipe in (self.baseline, self.variant))
         if before == after or after == getattr(Recipe(), claim.technique):
             arms = {"technique": claim.technique, "before": repr(before), "after": repr(after)}
-            why = say("{technique}: {before} in the baseline, {after} in the variant", **arms)
+            why = _("{technique}: {before} in the baseline, {after} in the variant", **arms)
             return Judgement(claim, CANNOT_TELL, why)
         row, metric = self.row(claim.metric), METRICS[claim.metric]
         if row.verdict in (NOT_AVAILABLE, TOO_FEW):
-            said = {"title": translate(row.title), "verdict": translate(row.verdict), "why": translate(row.why)}
-            return Judgement(claim, CANNOT_TELL, say("{title}: {verdict}, {why}", **said))
-        _, _, effect, between = row.texts()
-        said = {"title": translate(row.title), "effect": effect, "between": between}
-        why = say("{title}: {effect}, 95 % interval {between}", **said)
+            said = {"title": _(row.title), "verdict": _(row.verdict), "why": _(row.why)}
+            return Judgement(claim, CANNOT_TELL, _("{title}: {verdict}, {why}", **said))
+        __, __, effect, between = row.texts()
+        said = {"title": _(row.title), "effect": effect, "between": between}
+        why = _("{title}: {effect}, 95 % interval {between}", **said)
         margin = margin_of(metric.is_ratio)
         small = margin.contains(row.low, row.high)
         if small and self.reads_processes and metric.unit == "bytes":
-            why = say("{why}: what differs is less than a tenth of the processes' memory", why=why)
+            why = _("{why}: what differs is less than a tenth of the processes' memory", why=why)
             return Judgement(claim, CANNOT_TELL, why)
         if row.verdict != NO_DIFFERENCE:
             if small:
                 why += (
-                    say(", a small difference: less than a tenth")
+                    _(", a small difference: less than a tenth")
                     if metric.is_ratio
-                    else say(", a small difference: less than half a point")
+                    else _(", a small difference: less than half a point")
                 )
             return Judgement(claim, HELD if row.verdict == claim.direction else OPPOSITE, why)
         if margin.excludes(row.low, row.high, claim.direction):
             return Judgement(claim, DID_NOT_HOLD, why)
         possible = _effect(metric, margin.low if claim.direction == LOWER else margin.high)
-        return Judgement(claim, CANNOT_TELL, say("{why}, which leaves room for {effect}", why=why, effect=possible))
+        return Judgement(claim, CANNOT_TELL, _("{why}, which leaves room for {effect}", why=why, effect=possible))
 
     @property
     def judgements(self) -> list[Judgement]:
@@ -375,22 +373,22 @@ class Comparison:
 
     def _headline(self):
         changes = ", ".join(f"{name} {before} → {after}" for name, (before, after) in self.changes.items())
-        reason = f" ({translate(self.reason)})" if self.reason else ""
-        return say(
+        reason = f" ({_(self.reason)})" if self.reason else ""
+        return _(
             "{changes}: {done} of {pairs} pairs, {status}",
-            changes=changes or translate("two equal recipes"),
+            changes=changes or _("two equal recipes"),
             done=len(self.done),
             pairs=self.pairs,
-            status=f"{translate(self.status)}{reason}",
+            status=f"{_(self.status)}{reason}",
         )
 
     def _footnotes(self):
         lines = []
         if self.too_few:
-            lines.append(say("Too few pairs to judge: {why}.", why=translate(self.too_few)))
+            lines.append(_("Too few pairs to judge: {why}.", why=_(self.too_few)))
         else:
             lines.append(
-                say(
+                _(
                     "Baseline and variant: medians over the runs. Effect: median of the pairs' own ratios (accuracy: "
                     "differences), so it need not be variant / baseline. Interval: 95 %, Student's t around their "
                     "mean. Each row is judged by itself: of twenty rows without any difference, one on average shows "
@@ -398,22 +396,22 @@ class Comparison:
                 )
             )
         if self.reads_processes and max(self.baseline.workers, self.variant.workers):
-            lines.append(say("Memory of several processes is added up: what they share counts once for each."))
+            lines.append(_("Memory of several processes is added up: what they share counts once for each."))
         if math.isfinite(self.others_share) and not other_programs_note(self.notes):  # which says it, and what to do
             share = f"{100 * self.others_share:.0f}"
-            lines.append(say("Other programs used at most {share}% of this machine's cores during a run.", share=share))
-        return [*lines, *map(translate, self.notes)]
+            lines.append(_("Other programs used at most {share}% of this machine's cores during a run.", share=share))
+        return [*lines, *map(_, self.notes)]
 
     def __repr__(self):
         table = [("", *_heading())]
-        table += [(translate(row.title), *row.texts(), _outcome(row)) for row in self.rows]
+        table += [(_(row.title), *row.texts(), _outcome(row)) for row in self.rows]
         widths = [max(len(line[i]) for line in table) for i in range(5)]
         lines = [
             "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[5]]) for line in table
         ]
         for sentence, judgements in self._judged():
-            lines.append(say("Claimed: {sentence}", sentence=translate(sentence)))
-            lines += [f"  {translate(judged.outcome)} ({judged.why})" for judged in judgements]
+            lines.append(_("Claimed: {sentence}", sentence=_(sentence)))
+            lines += [f"  {_(judged.outcome)} ({judged.why})" for judged in judgements]
         return "\n".join([self._headline(), *lines, *self._footnotes()])
 
     def _judged(self):
@@ -425,14 +423,14 @@ class Comparison:
         head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names))
         head += f"<th style='text-align:left'>{escape(last)}</th>"
         body = "".join(
-            f"<tr><th style='text-align:left'>{escape(translate(row.title))}</th>"
+            f"<tr><th style='text-align:left'>{escape(_(row.title))}</th>"
             + "".join(f"<td>{escape(text)}</td>" for text in row.texts())
             + f"<td style='text-align:left'>{escape(_outcome(row))}</td></tr>"
             for row in self.rows
         )
         judged = "".join(
-            f"<p>{escape(say('Claimed:'))} <i>{escape(translate(sentence))}</i></p><ul>"
-            + "".join(f"<li><b>{escape(translate(each.outcome))}</b> ({escape(each.why)})</li>" for each in judgements)
+            f"<p>{escape(_('Claimed:'))} <i>{escape(_(sentence))}</i></p><ul>"
+            + "".join(f"<li><b>{escape(_(each.outcome))}</b> ({escape(each.why)})</li>" for each in judgements)
             + "</ul>"
             for sentence, judgements in self._judged()
         )
@@ -448,12 +446,12 @@ _PLAIN = {"smoke": bool, "status": str, "reason": str, "started": str, "machine"
 
 
 def _heading():
-    return say("baseline"), say("variant"), say("effect"), say("95 % interval"), say("verdict")
+    return _("baseline"), _("variant"), _("effect"), _("95 % interval"), _("verdict")
 
 
 def _outcome(row):
-    verdict = translate(row.verdict)
-    return say("{what}: {text}", what=verdict, text=translate(row.why)) if row.verdict == NOT_AVAILABLE else verdict
+    verdict = _(row.verdict)
+    return _("{what}: {text}", what=verdict, text=_(row.why)) if row.verdict == NOT_AVAILABLE else verdict
 
 
 def _ratio(log):

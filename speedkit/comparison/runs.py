@@ -14,7 +14,7 @@ from speedkit.comparison.stats import NEEDED_PAIRS
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.errors import NotFinite
-from speedkit.support.messages import english, say, translate
+from speedkit.support.messages import N_, Message, _
 from speedkit.support.settings import smoke
 from speedkit.train import train
 
@@ -78,28 +78,26 @@ def fill(comparison: Comparison, train=train, each_step: bool = False):
     plan += [(i, arm) for i, order in enumerate(orders(comparison.pairs, comparison.baseline.seed)) for arm in order]
     with comparison.being_made():
         if any(recipe.cache == "disk" for recipe in recipes.values()):
-            comparison.note(english("The disk cache was filled before the first counted run: it is compared warm."))
+            comparison.note(N_("The disk cache was filled before the first counted run: it is compared warm."))
         yield from _running(comparison, train, each_step, recipes, plan)
 
 
 def _running(comparison, train, each_step, recipes, plan):
     for pair, arm in plan:
         place = {} if pair is None else {"pair": pair + 1, "pairs": comparison.pairs}
-        comparison.now = say(
-            "pair {pair} of {pairs}, {arm}" if place else "warm-up, {arm}", arm=translate(arm), **place
-        )
+        comparison.now = _(N_("pair {pair} of {pairs}, {arm}") if place else N_("warm-up, {arm}"), arm=_(arm), **place)
         seed = comparison.baseline.seed + (pair or 0)
         recipe = recipes[arm].but(seed=seed)
         comparison.current = run = Run((_warm_up(recipe) if pair is None else recipe).effective())
         _release_memory()
         with closing(train(run.recipe, run)) as records:
             try:
-                for _ in records:
+                for __ in records:
                     if each_step:
                         yield comparison
             except NotFinite as error:
-                sentence = english(
-                    "pair {pair} of {pairs}, {arm}: {error}" if place else "warm-up, {arm}: {error}",
+                sentence = Message(
+                    N_("pair {pair} of {pairs}, {arm}: {error}") if place else N_("warm-up, {arm}: {error}"),
                     **{"arm": arm, "error": error} | place,
                 )
                 comparison.note(sentence)

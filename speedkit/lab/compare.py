@@ -12,7 +12,7 @@ from speedkit.comparison.runs import fill, plan
 from speedkit.comparison.stats import NEEDED_PAIRS
 from speedkit.lab import queue
 from speedkit.recipe import Recipe
-from speedkit.support.messages import english, translate
+from speedkit.support.messages import N_, Message, _
 from speedkit.support.units import seconds
 from speedkit.train import train
 
@@ -38,11 +38,11 @@ def compare(
     comparison = plan(baseline, variant, pairs, claims, target)
     with (
         suppress(KeyboardInterrupt),
-        tqdm(total=comparison.total_runs, unit=translate("run"), file=sys.stdout, disable=not progress) as bar,
+        tqdm(total=comparison.total_runs, unit=_("run"), file=sys.stdout, disable=not progress) as bar,
         closing(in_turn(comparison, train)) as filling,
     ):
         shown, waiting = None, False
-        for _ in filling:
+        for __ in filling:
             if waiting and comparison.current is not None:
                 bar.reset()  # its time for a run is to count from now
             waiting = comparison.current is None
@@ -82,14 +82,12 @@ def in_turn(comparison: Comparison, train=train):
             _note_the_wait(comparison, turn)
             with queue.active(alone), closing(fill(comparison, train, each_step=True)) as filling:
                 done = 0
-                for _ in filling:
+                for __ in filling:
                     if comparison.runs_done > done:
                         done = comparison.runs_done
                         if alone and comparison.measured and queue.others().runs:
                             comparison.note(
-                                english(
-                                    "Other speedkit runs were active on this machine: no time here is of a run alone."
-                                )
+                                N_("Other speedkit runs were active on this machine: no time here is of a run alone.")
                             )
                     if comparison.status == "running":
                         yield comparison
@@ -99,10 +97,10 @@ def in_turn(comparison: Comparison, train=train):
 def _note_the_wait(comparison, turn):
     if turn.waited:
         time = seconds(turn.waited)
-        comparison.note(english("It waited {time} for its turn among the comparisons on this machine.", time=time))
+        comparison.note(Message("It waited {time} for its turn among the comparisons on this machine.", time=time))
     if turn.problem:
         comparison.note(
-            english(
+            Message(
                 "It could not wait for other comparisons on this machine ({problem}): name a folder that all its users "
                 "can write in SPEEDKIT_TURNS, or set that to off.",
                 problem=turn.problem,

@@ -9,7 +9,7 @@ from speedkit.comparison.metrics import METRICS
 from speedkit.comparison.result import Comparison, Row
 from speedkit.lab.axes import ratio_ticks
 from speedkit.lab.picture import Picture, drawn
-from speedkit.support.messages import say, translate
+from speedkit.support.messages import _
 
 
 @drawn(repr)
@@ -25,7 +25,7 @@ def figure(comparison: Comparison) -> Picture:
     result = Figure(figsize=(8, 1.2 + 0.42 * len(rows) + 0.6 * len(parts)), layout="constrained")
     result.suptitle(_plain(f"{comparison.baseline.label} → {comparison.variant.label}"), parse_math=False)
     if not parts:
-        result.text(0.5, 0.4, say("no pair is done yet"), ha="center")
+        result.text(0.5, 0.4, _("no pair is done yet"), ha="center")
         return result
     axes = result.subplots(len(parts), squeeze=False, height_ratios=[len(part) + 1 for part in parts])[:, 0]
     for ax, part in zip(axes, parts, strict=True):
@@ -46,7 +46,7 @@ def _draw(ax, comparison, rows):
         ax.plot(effects, height + spread, "o", color="tab:blue", markersize=4)
         ends += [end for end in (*effects, low, high) if math.isfinite(end)]
     ax.axvline(0, color="0.3", linewidth=1)
-    ax.set_yticks(range(len(rows)), [translate(row.title) for row in reversed(rows)], fontsize=8)
+    ax.set_yticks(range(len(rows)), [_(row.title) for row in reversed(rows)], fontsize=8)
     ax.set_ylim(-0.6, len(rows) - 0.4)
     margin = 0.05 * (max(ends) - min(ends)) or 0.05
     left, right = min(ends) - margin, max(ends) + margin
@@ -54,10 +54,10 @@ def _draw(ax, comparison, rows):
     if is_ratio:  # logarithms on a linear axis: matplotlib's own logarithmic labels need its formula parser
         ticks = ratio_ticks(left, right)
         ax.set_xticks([math.log(tick) for tick in ticks], [f"× {tick:.4g}" for tick in ticks], fontsize=8)
-        ax.set_xlabel(say("variant / baseline"), fontsize=8)
+        ax.set_xlabel(_("variant / baseline"), fontsize=8)
     else:
         ax.tick_params(axis="x", labelsize=8)
-        ax.set_xlabel(say("variant - baseline, in points"), fontsize=8)
+        ax.set_xlabel(_("variant - baseline, in points"), fontsize=8)
     ax.grid(axis="x", alpha=0.3)
 
 

@@ -3,7 +3,7 @@
 import ipywidgets as widgets
 
 from speedkit.recipe import SWITCHES, TITLES
-from speedkit.support.messages import say, translate
+from speedkit.support.messages import _
 
 PATIENCE = (1, 2, 3, 5, 10)
 
@@ -22,9 +22,9 @@ def control_for(f, recipe, cores):
         options = rule["choices"]
     elif rule["kind"] == "flag":
         options = [False, True]
-    title = translate(TITLES.get(f.name, f.name.replace("_", " ").capitalize()))
+    title = _(TITLES.get(f.name, f.name.replace("_", " ").capitalize()))
     layout, style = {"width": "auto"}, {"description_width": "initial"}
-    common = {"description": title, "layout": layout, "style": style, "tooltip": translate(rule["help"])}
+    common = {"description": title, "layout": layout, "style": style, "tooltip": _(rule["help"])}
     if options is None:
         # Sent when it is left: letters on their way, one by one, would be overtaken by a click on Run.
         control = widgets.Text(continuous_update=False, **common)
@@ -43,7 +43,7 @@ def set_control(control, value):
         return
     value = 0 if value is None else value
     options = list(control.options)
-    if value not in [option for _, option in options]:
+    if value not in [option for __, option in options]:
         control.options = sorted([*options, (value_label(control.field, value), value)], key=lambda option: option[1])
     control.value = value
 
@@ -51,9 +51,9 @@ def set_control(control, value):
 def value_label(name, value):
     """A value of a field as a control shows it."""
     if name == "early_stopping":
-        return say("patience {epochs}", epochs=value) if value else say("off")
+        return _("patience {epochs}", epochs=value) if value else _("off")
     if value is None:
-        return say("all") if name in ("subset", "cache_images") else say("none")
+        return _("all") if name in ("subset", "cache_images") else _("none")
     if isinstance(value, bool):
-        return say("on") if value else say("off")
-    return translate(str(value)) if name in SWITCHES else str(value)
+        return _("on") if value else _("off")
+    return _(str(value)) if name in SWITCHES else str(value)

@@ -11,7 +11,7 @@ from speedkit.lab import queue
 from speedkit.meter import Gpu
 from speedkit.recipe import Recipe
 from speedkit.support import errors
-from speedkit.support.messages import english, plural
+from speedkit.support.messages import ngettext, plural_message
 
 LOOK = 2.0  # seconds between two looks, at least: one lists a folder and reads the load
 
@@ -43,17 +43,16 @@ class OtherWork:
         """What the run is to keep of it, in an English sentence; "" where no other run was seen."""
         if not self.runs:
             return ""
-        return english(
+        return plural_message(
             "Up to {n} other speedkit run was active on this machine: run again when it is quiet before you trust "
-            "these times."
-            if self.runs == 1
-            else "Up to {n} other speedkit runs were active on this machine: run again when it is quiet before you "
-            "trust these times.",
-            n=self.runs,
+            "these times.",
+            "Up to {n} other speedkit runs were active on this machine: run again when it is quiet before you trust "
+            "these times.",
+            self.runs,
         )
 
     def _on_the_gpu(self):
         count = self.gpu.others() if self.gpu is not None else None
         if not count:
             return ""
-        return plural(count, "{n} other process computes on this GPU.", "{n} other processes compute on this GPU.")
+        return ngettext("{n} other process computes on this GPU.", "{n} other processes compute on this GPU.", count)

@@ -15,7 +15,7 @@ from speedkit.lab.other_work import OtherWork
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_this_cell_showed
 from speedkit.recipe import SWITCHES, Recipe, parse
 from speedkit.run import Progress, Run
-from speedkit.support.messages import plural, say, translate, whole
+from speedkit.support.messages import _, message_of, ngettext, whole
 from speedkit.support.units import percent, seconds
 from speedkit.train import warm_up_torch
 
@@ -85,10 +85,10 @@ class Panel:
         self._runner: Runner | None = None
         self._ended, self._frames = threading.Event(), threading.Lock()
         self._progress: Progress | None = None
-        self._keepsake = {"text/plain": say("No run has ended in this panel yet.")}
+        self._keepsake = {"text/plain": _("No run has ended in this panel yet.")}
         self._handles = []
         self._build(front, settings)
-        self._show_status(say("Ready: {machine}.", machine=hardware.machine(self.recipe.device).sentence()))
+        self._show_status(_("Ready: {machine}.", machine=hardware.machine(self.recipe.device).sentence()))
         self._neighbours = OtherWork(self.recipe)
         self._show_neighbours(time.strftime("%H:%M"))
         self._draw()
@@ -111,17 +111,17 @@ class Panel:
             control.add_class(f"sk-{name.replace('_', '-')}")
             if name == front:
                 control.add_class("sk-front")
-            control.observe(lambda _: self._keep_event_order(), "value")
-        self.run_button = widgets.Button(description=say("Run"), button_style="primary")
-        self.stop_button = widgets.Button(description=say("Stop"), disabled=True)
-        self.clear_button = widgets.Button(description=say("Forget earlier runs"))
+            control.observe(lambda __: self._keep_event_order(), "value")
+        self.run_button = widgets.Button(description=_("Run"), button_style="primary")
+        self.stop_button = widgets.Button(description=_("Stop"), disabled=True)
+        self.clear_button = widgets.Button(description=_("Forget earlier runs"))
         for name, button in {"run": self.run_button, "stop": self.stop_button, "clear": self.clear_button}.items():
             button.add_class(f"sk-{name}")
-        self.run_button.on_click(lambda _: self._clicked_run())
-        self.stop_button.on_click(lambda _: self.stop())
-        self.clear_button.on_click(lambda _: self.forget())
+        self.run_button.on_click(lambda __: self._clicked_run())
+        self.stop_button.on_click(lambda __: self.stop())
+        self.clear_button.on_click(lambda __: self.forget())
         self.bar = widgets.FloatProgress(min=0.0, max=1.0, layout={"width": "180px"})
-        self.status, self.problem, self.where, self.beside, self.picture = (widgets.HTML() for _ in range(5))
+        self.status, self.problem, self.where, self.beside, self.picture = (widgets.HTML() for __ in range(5))
         for part in (self.status, self.problem, self.where, self.beside, self.picture):
             part.layout.width = "auto"
         self.status.add_class("sk-status")
@@ -146,7 +146,7 @@ class Panel:
         stop_what_this_cell_showed(self)
         mimebundle = self.box._repr_mimebundle_()
         bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
-        bundle["text/plain"] = say("speedkit panel (live widgets: run this cell to use them)")
+        bundle["text/plain"] = _("speedkit panel (live widgets: run this cell to use them)")
         display(bundle, metadata=metadata, raw=True)
         self._handles.append(display(self._keepsake, raw=True, display_id=True))
         stop_on_interrupt()
@@ -181,7 +181,7 @@ class Panel:
         try:
             recipe = self.read()
         except ValueError as error:
-            self._show_problem(str(error))
+            self._show_problem(message_of(error))
             return
         self._begin(recipe).start()
 
@@ -206,7 +206,7 @@ class Panel:
     def stop(self):
         """What the Stop button does: ends the run after the step that it is in."""
         if self._runner is not None and self._shown is not None and self._shown.status in ("new", "running"):
-            self._show_status(say("Stopping …"))
+            self._show_status(_("Stopping …"))
             self._runner.stop()
 
     def forget(self):
@@ -225,7 +225,7 @@ class Panel:
         self.bar.value, self.bar.bar_style = 0.0, "info"
         self.run_button.disabled, self.stop_button.disabled = True, False
         self._keep_event_order()
-        self._show_status(say("Preparing …"))
+        self._show_status(_("Preparing …"))
         self._show_neighbours()
         self._ended = threading.Event()
         threading.Thread(target=self._tick, args=(runner.run, self._ended), name="speedkit chart", daemon=True).start()
@@ -263,17 +263,17 @@ class Panel:
             self._keep_event_order()
             self.bar.value = 1.0 if run.status == "finished" else self.bar.value
             self.bar.bar_style = {"finished": "success", "stopped": "warning"}.get(run.status, "danger")
-            status = translate(run.status).capitalize()
+            status = _(run.status).capitalize()
             if run.count:
-                status = plural(
-                    run.count,
+                status = ngettext(
                     "{status} after {n} step, {time}.",
                     "{status} after {n} steps, {time}.",
+                    run.count,
                     status=status,
                     time=seconds(run.seconds),
                 )
             else:
-                status = say("{status} before the first step.", status=status)
+                status = _("{status} before the first step.", status=status)
             self._show_status(status)
             self._show_problem(runner.problem)
             self.beside.value = ""
@@ -308,14 +308,14 @@ class Panel:
         run = self._shown or Run(self.recipe)
         self.picture.value = chart.svg(run, self._earlier())
         if run.count:
-            notes = "".join(f"<div class='sk-note'>{html.escape(translate(note))}</div>" for note in run.notes)
+            notes = "".join(f"<div class='sk-note'>{html.escape(_(note))}</div>" for note in run.notes)
             self.where.value = f"<div class='sk-line'><b>{html.escape(run.where_time_goes())}</b></div>{notes}"
 
     def _show_progress(self, run):
         progress = self._progress
         if progress is not None:
             done, total = whole(progress.done), whole(progress.total)
-            self._show_status(say("{done} of {total} {what} …", done=done, total=total, what=translate(progress.what)))
+            self._show_status(_("{done} of {total} {what} …", done=done, total=total, what=_(progress.what)))
             if not run.count:
                 self.bar.value = progress.done / max(1, progress.total)
         elif run.count and run.total_steps:
@@ -324,17 +324,17 @@ class Panel:
             accuracy = run.last("validation_accuracy")
             reached = ""
             if accuracy == accuracy:
-                reached = say(", validation accuracy {accuracy}", accuracy=percent(accuracy))
+                reached = _(", validation accuracy {accuracy}", accuracy=percent(accuracy))
             self.bar.value = share
             done, total = whole(run.count), whole(run.total_steps)
-            words = say("Step {done} of {total}, {time} left", done=done, total=total, time=seconds(left))
+            words = _("Step {done} of {total}, {time} left", done=done, total=total, time=seconds(left))
             self._show_status(words + reached)
 
     def _show_neighbours(self, when=""):
         """What else goes on on this machine, where something does; ``when`` it was looked at, before a run."""
         sentences = self._neighbours.look()
         if when:
-            sentences = [say("{when}: {sentence}", when=when, sentence=sentence) for sentence in sentences]
+            sentences = [_("{when}: {sentence}", when=when, sentence=sentence) for sentence in sentences]
         shown = "".join(f"<div class='sk-note'>{html.escape(sentence)}</div>" for sentence in sentences)
         if shown != self.beside.value:
             self.beside.value = shown
@@ -343,4 +343,4 @@ class Panel:
         self.status.value = f"<div role='status' class='sk-line'>{html.escape(text)}</div>"
 
     def _show_problem(self, text):
-        self.problem.value = f"<div role='alert' class='sk-error'>{html.escape(translate(text))}</div>" if text else ""
+        self.problem.value = f"<div role='alert' class='sk-error'>{html.escape(_(text))}</div>" if text else ""

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import psutil
 
 from speedkit import run
-from speedkit.support.messages import plural, say
+from speedkit.support.messages import _, ngettext
 from speedkit.support.settings import queue_folder
 
 try:
@@ -86,7 +86,7 @@ class Turn:
         _queue.enter()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *__):
         _queue.leave()
 
     def waiting(self):
@@ -118,13 +118,13 @@ class Turn:
 
 
 def _words(ahead):
-    words = plural(
-        len(ahead),
+    words = ngettext(
         "waiting for {n} other comparison on this machine",
         "waiting for {n} other comparisons on this machine",
+        len(ahead),
     )
     came = time.strftime("%H:%M", time.localtime(ahead[0].since)) if ahead[0].since else ""
-    return f"{words} {say('(the first came at {time})', time=came)}" if came else words
+    return f"{words} {_('(the first came at {time})', time=came)}" if came else words
 
 
 class Presence:
@@ -151,7 +151,7 @@ class Presence:
         """
         with self.guard:
             place = folder()
-            for _ in range(TRIES):
+            for __ in range(TRIES):
                 if self.file is not None or place is None:
                     return
                 self.path = place / f"{self.kind}-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -291,13 +291,13 @@ def others_warning(found: OtherProcesses) -> str:
     count = found.runs
     if not count:
         return ""
-    compared = f" {say('(a comparison among them)')}" if found.comparisons else ""
-    return plural(
-        count,
+    compared = f" {_('(a comparison among them)')}" if found.comparisons else ""
+    return ngettext(
         "{n} other speedkit run is active on this machine{compared}: no time that is measured now is that of a run "
         "alone.",
         "{n} other speedkit runs are active on this machine{compared}: no time that is measured now is that of a run "
         "alone.",
+        count,
         compared=compared,
     )
 
@@ -314,7 +314,7 @@ def load(own: int = 1) -> str:
         return ""
     if not math.isfinite(average) or average <= BUSY * max(cores, own):
         return ""
-    return say(
+    return _(
         "The machine is loaded: on average of the last minute, {threads} threads wanted its {cores} cores.",
         threads=f"{average:.0f}",
         cores=cores,

@@ -14,7 +14,7 @@ from IPython import get_ipython
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.errors import NotFinite
-from speedkit.support.messages import say
+from speedkit.support.messages import _, message_of
 from speedkit.support.units import size
 from speedkit.train import train
 
@@ -140,35 +140,35 @@ def stop_all():
 
 def explain(error: BaseException) -> str:
     """What went wrong, in a sentence, and what to do. The kit's own errors are such sentences already, in English."""
-    words = str(error).strip() or type(error).__name__
+    words = message_of(error)
     if isinstance(error, ValueError | NotFinite):
         return words
     lines = words.splitlines()
     line = lines[-1] if "Original Traceback" in words else lines[0]  # a worker's error, or a long one of torch's
     if "shared memory" in words or ("No space left" in words and "/torch_" in words):
-        return say(
+        return _(
             "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk', or give the container more of it "
             "(docker run --shm-size=2g)."
         )
     if "DataLoader worker" in words:
         how = re.search(r"killed by signal: [\w ]+", words)
-        return say(
+        return _(
             "A worker process ended unexpectedly{how}: run again; if it happens again, the machine may be short of "
             "memory: choose fewer workers or smaller images.",
             how=f" ({how[0]})" if how else "",
         )
     if "DefaultCPUAllocator" in words:
         asked = re.search(r"allocate (\d+) bytes", words)
-        more = f" {say('({amount} more were needed)', amount=size(float(asked[1])))}" if asked else ""
-        return say(
+        more = f" {_('({amount} more were needed)', amount=size(float(asked[1])))}" if asked else ""
+        return _(
             "Main memory is used up{more}: lower the batch size or the image size, or take a smaller network.",
             more=more,
         )
     if isinstance(error, MemoryError) or "out of memory" in line.lower() or "allocate memory" in line:
         what = line.split(". ")[0].rstrip(".")
-        return say("{what}: lower the batch size or the image size, or take a smaller network.", what=what)
+        return _("{what}: lower the batch size or the image size, or take a smaller network.", what=what)
     name = "" if line.startswith(type(error).__name__) else f"{type(error).__name__}: "
-    return say("{what} (panel.run() in a cell shows where this happened).", what=f"{name}{line.rstrip('.')}")
+    return _("{what} (panel.run() in a cell shows where this happened).", what=f"{name}{line.rstrip('.')}")
 
 
 def _release_frames(error):

@@ -3,17 +3,17 @@
 import math
 
 from speedkit.run import Run, labels
-from speedkit.support.messages import english, say, translate
+from speedkit.support.messages import N_, _
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
 
-CUT = english("Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything.")
+CUT = N_("Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything.")
 
 
 def table_of_runs(*runs: Run) -> Table:
     """One row a run: what a step costs and where its time goes. It compares nothing: one run each proves nothing."""
-    heading = [translate("run"), translate("a step"), say("waiting"), say("computing"), "images/s", say("peak memory")]
-    heading += [say("validation accuracy"), say("ended")]
+    heading = [_("run"), _("a step"), _("waiting"), _("computing"), "images/s", _("peak memory")]
+    heading += [_("validation accuracy"), _("ended")]
     rows = [
         [
             label,
@@ -23,21 +23,21 @@ def table_of_runs(*runs: Run) -> Table:
             number(run.mean("images_per_s")),
             size(run.scalars.get("peak_memory")),
             percent(run.last("validation_accuracy")),
-            translate(run.status),
+            _(run.status),
         ]
         for label, run in zip(labels(runs), runs, strict=True)
     ]
-    caption = say("Means over the steps of one run each, the first step left out.")
+    caption = _("Means over the steps of one run each, the first step left out.")
     if any(run.smoke for run in runs):
-        caption += f" {translate(CUT)}"
+        caption += f" {_(CUT)}"
     return Table(heading, rows, caption)
 
 
 def table_of_timings(**readings: float) -> Table:
     """Readings in seconds of the same step by several stopwatches, and each as a multiple of the last one."""
-    *_, reference = readings.values()
+    *__, reference = readings.values()
     rows = []
     for name, value in readings.items():
         times = value / reference if reference else math.nan
-        rows.append([name.replace("_", " "), seconds(value), f"{times:.2f}" if math.isfinite(times) else say("n/a")])
-    return Table([say("stopwatch"), translate("a step"), say("times the last row")], rows)
+        rows.append([name.replace("_", " "), seconds(value), f"{times:.2f}" if math.isfinite(times) else _("n/a")])
+    return Table([_("stopwatch"), _("a step"), _("times the last row")], rows)

@@ -1,77 +1,148 @@
-"""The words that a learner reads in the panel, the comparisons and on the board, in English or in French.
+"""What people read, in English or another language: gettext messages.
 
     import speedkit as sk
 
     sk.language("fr")
 
-The English sentence stands in the code and is the key; its French is in :mod:`speedkit.french`, and nowhere else. Only
-what is shown is translated, at the moment of showing: whatever is compared in code, kept in a file or shared on the
-board is English, so that a file kept in one language reads in the other, and a class of both has one board.
+The English text stands in the code and is the key; a translation is a file ``speedkit/locale/CODE.po``, for any editor
+of such files, and nothing else: a third language is one more file. Text is translated when it is shown. Whatever code
+compares, files hold or the class board shares is English, so that a file saved in one language reads in another.
 
-- ``say("{n} steps left", n=3)``: a sentence in the language in force, for whoever looks now.
-- ``english("The loss became {value}.", value=loss)``: a sentence that is kept, in English whatever the language.
-- ``retold(kept)``: a kept sentence in the language in force; one that the table does not know stays as it is.
+- ``_("{n} steps left", n=3)``: shown now, in the current language.
+- ``ngettext("{n} step", "{n} steps", n)``: the same for one and for many.
+- ``N_("lower")``: a word that code compares and files hold; ``_(word)`` shows it.
+- ``Message("The loss became {value}.", value=loss)``: a sentence that is stored; ``_(message)`` shows it.
 
-Numbers and units are written as code writes them, with a point, in both languages; thousands are set apart by a comma
-in English and by a narrow space in French, where a comma would be read as a point.
+Numbers are written with a decimal point in every language; the thousands separator is the translation of ",".
 """
 
-import re
-import string
-from functools import cache, lru_cache
+import gettext
+import io
+import numbers
+from pathlib import Path
 
-from speedkit.locale.french import KEPT, SAID
 from speedkit.support.settings import wanted_language
 
-LANGUAGES = ("en", "fr")
-LONGEST = 1000  # characters of a kept sentence
-SPACE, NARROW_SPACE = "\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}"
+LOCALE = Path(__file__).resolve().parents[1] / "locale"
 
-_code = "en"
-_said: dict[str, str] = {}  # what say() looks into; empty for English
+_code, _translations = "en", gettext.NullTranslations()
+
+
+def languages() -> tuple[str, ...]:
+    """The languages there are: "en" and one for each file in ``speedkit/locale``."""
+    return ("en", *sorted(path.stem for path in LOCALE.glob("*.po")))
 
 
 def language(code: str | None = None) -> str:
     """Sets the language of what is shown from now on, "en" or "fr"; without an argument, only says which it is.
 
-    It begins with ``SPEEDKIT_LANGUAGE`` or, where that is not set, with the locale that the system's variables name:
-    French where it is French, else English. What stands on the page already keeps its words until its cell is run
-    again. Lessons, exercises, the errors that code raises, and the command line are English in any case.
+    It begins with ``SPEEDKIT_LANGUAGE`` or, where that is not set, with the locale that the system's variables name, if
+    there is a translation, else with English. What stands on the page already keeps its words until its cell is run
+    again. Lessons, exercises and the command line are in English in any case.
 
     Raises:
-        ValueError: the language is neither.
+        ValueError: there is no such language.
     """
-    global _code, _said
+    global _code, _translations
     if code is not None:
-        if code not in LANGUAGES:
-            raise ValueError(f"language({str(code)[:40]!r}) is not allowed: give {' | '.join(LANGUAGES)}.")
-        _code, _said = code, _typeset() if code == "fr" else {}
+        if code not in languages():
+            raise ValueError(f"language({str(code)[:40]!r}) is not allowed: give {' | '.join(languages())}.")
+        _code, _translations = code, _read(code)
     return _code
 
 
-def say(sentence: str, /, **values) -> str:
-    """An English sentence in the language in force, its placeholders filled in: cheap enough for every frame."""
-    text = _said.get(sentence, sentence)
+def _(text: str, /, **values) -> str:
+    """A text in the current language, its placeholders filled in; a :class:`Message` brings its own values."""
+    if isinstance(text, Message):
+        text, values = text._in(_translations), text.shown()
+    else:
+        text = _translations.gettext(text)
     return text.format(**values) if values else text
 
 
-def plural(n: int, one: str, many: str, /, **values) -> str:
-    """``one`` or ``many`` for ``n`` things, as :func:`say` says it; ``{n}`` is the number. In French, 0 is one."""
-    few = n in (0, 1) if _code == "fr" else n == 1
-    return say(one if few else many, n=whole(n), **values)
+def ngettext(one: str, many: str, n: int, /, **values) -> str:
+    """``one`` or ``many`` for ``n`` things, in the current language; ``{n}`` is the number."""
+    return _translations.ngettext(one, many, n).format(n=whole(n), **values)
 
 
-def english(sentence: str, /, **values) -> str:
-    """A sentence that is kept or compared: English now, and in the language in force when :func:`retold` shows it."""
-    return sentence.format(**values) if values else sentence
+def N_(text: str) -> str:
+    """Marks a text for the translators and leaves it as it is: English, to be compared or stored."""
+    return text
 
 
-def translate(sentence: str) -> str:
-    """A sentence or word that :func:`english` made, or that a table holds, in the language in force.
+class Message(str):
+    """An English sentence that remembers how it was made, so that it can be shown in any language later.
 
-    One longer than ``LONGEST`` characters is none of the kit's, and to look for a pattern in it could take long.
+    It is the English text for code, files and tests. values: texts, numbers and other messages. plural, n: see
+    :func:`plural_message`.
     """
-    return sentence if _code == "en" or len(sentence) > LONGEST else _in_french(sentence)
+
+    def __new__(cls, msgid: str, /, plural: str = "", n: int | None = None, **values):
+        values = {name: _plain(value) for name, value in values.items()}
+        many = n is not None and n != 1
+        text = plural if many else msgid
+        self = super().__new__(cls, text.format(**values | _number(n)) if values or n is not None else text)
+        self.msgid, self.plural, self.n, self.values = msgid, plural, n, values
+        return self
+
+    def __getnewargs_ex__(self):
+        return (self.msgid, self.plural, self.n), self.values
+
+    def shown(self) -> dict:
+        """Its values in the current language."""
+        return {name: _(value) if isinstance(value, Message) else value for name, value in self.values.items()} | (
+            {} if self.n is None else {"n": whole(self.n)}
+        )
+
+    def _in(self, translations):
+        if self.n is None:
+            return translations.gettext(self.msgid)
+        return translations.ngettext(self.msgid, self.plural, self.n)
+
+    def to_json(self) -> dict | str:
+        """What a file holds of it: the text alone where it has no values."""
+        if self.n is None and not self.values:
+            return str(self)
+        values = {name: value.to_json() if isinstance(value, Message) else value for name, value in self.values.items()}
+        more = {} if self.n is None else {"plural": self.plural, "n": self.n}
+        return {"msgid": self.msgid, "values": values} | more
+
+    @classmethod
+    def from_json(cls, stored) -> str:
+        """The message that :meth:`to_json` wrote; a plain text stays one.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if isinstance(stored, str):
+            return stored
+        try:
+            values = {
+                name: cls.from_json(value) if isinstance(value, dict) else _plain(value)
+                for name, value in stored["values"].items()
+            }
+            plural, n = stored.get("plural", ""), stored.get("n")
+            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)):
+                raise ValueError("unknown parts")
+            return cls(stored["msgid"], plural, n, **values)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{str(stored)[:60]} is not a message that speedkit stores.") from error
+
+
+def plural_message(one: str, many: str, n: int, /, **values) -> Message:
+    """A :class:`Message` for ``n`` things; ``{n}`` is the number."""
+    return Message(one, many, n, **values)
+
+
+def template(text: str) -> str:
+    """The sentence without its values: what two messages that differ in a figure only have in common."""
+    return text.msgid if isinstance(text, Message) else text
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says: the :class:`Message` it was raised with, its text, or its name where it says nothing."""
+    first = error.args[0] if len(error.args) == 1 else None
+    return first if isinstance(first, Message) else str(error) or type(error).__name__
 
 
 def whole(n: int) -> str:
@@ -80,49 +151,35 @@ def whole(n: int) -> str:
 
 
 def grouped(number: str) -> str:
-    """A number written with commas between its thousands, as the language in force sets them apart."""
-    return number if _code == "en" else number.replace(",", NARROW_SPACE)
+    """A number written with commas between its thousands, as the current language sets them apart."""
+    return number.replace(",", _translations.gettext(","))
 
 
-def pieces(template: str) -> list[tuple[str, str | None]]:
-    """A sentence as (words, placeholder behind them or None)."""
-    return [(text, name) for text, name, _, _ in string.Formatter().parse(template)]
+def _number(n):
+    return {} if n is None else {"n": f"{n:,}"}
 
 
-def fields(template: str) -> list[str]:
-    """The placeholders of a sentence, in their order."""
-    return [name for _, name in pieces(template) if name is not None]
+def _plain(value):
+    if isinstance(value, str):
+        return value if isinstance(value, Message) else str(value)
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else str(value)
 
 
-def typeset(french: str) -> str:
-    """A French text with its apostrophes, and spaces in which no line may break before : ; ! ? % and in « »."""
-    return re.sub(r"(?<=\w)'(?=[\w{])", "’", re.sub(r" (?=[:;!?%»])|(?<=«) ", SPACE, french))
+def _read(code):
+    if code == "en":
+        return gettext.NullTranslations()
+    from babel.messages.mofile import write_mo  # here, as English needs none of it
+    from babel.messages.pofile import read_po
+
+    compiled = io.BytesIO()
+    with open(LOCALE / f"{code}.po", "rb") as file:
+        write_mo(compiled, read_po(file, locale=code, abort_invalid=True))
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)
 
 
-@cache
-def _typeset():
-    return {key: typeset(text) for key, text in (SAID | KEPT).items()}
-
-
-@cache
-def _patterns():
-    """The kept sentences with placeholders, as expressions: the one with most words of its own first."""
-    found = []
-    for key in filter(fields, KEPT):
-        pattern = "".join(re.escape(text) + (f"(?P<{name}>.+?)" if name else "") for text, name in pieces(key))
-        length = sum(len(text) for text, _ in pieces(key))
-        found.append((length, re.compile(pattern, re.DOTALL), _typeset()[key]))
-    return [(pattern, text) for _, pattern, text in sorted(found, key=lambda each: -each[0])]
-
-
-@lru_cache(4096)
-def _in_french(sentence):
-    if sentence in KEPT and not fields(sentence):
-        return _typeset()[sentence]
-    for pattern, text in _patterns():
-        if match := pattern.fullmatch(sentence):
-            return text.format(**{name: _in_french(value) for name, value in match.groupdict().items()})
-    return sentence
-
-
-language(wanted_language())
+language(wanted_language(languages()))

@@ -2,6 +2,7 @@
 
 import locale
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -48,19 +49,25 @@ def queue_folder() -> Path | None:
     return Path(os.path.realpath(named) if named else os.path.join(tempfile.gettempdir(), "speedkit-turns"))
 
 
-def wanted_language() -> str:
-    """The language that the environment asks for, or on Windows the system."""
-    return language_of(os.environ, (locale.getlocale()[0] or "") if sys.platform == "win32" else "")
+def wanted_language(available: tuple[str, ...]) -> str:
+    """The language that the environment asks for, or on Windows the system, among those that there are."""
+    system = (locale.getlocale()[0] or "") if sys.platform == "win32" else ""
+    return language_of(os.environ, system, available)
 
 
-def language_of(environment: Mapping[str, str], system: str = "") -> str:
+def language_of(environment: Mapping[str, str], system: str = "", available: tuple[str, ...] = ("en", "fr")) -> str:
     """The language that environment variables ask for, in gettext's order; ``system``: where they say nothing.
 
     The first of SPEEDKIT_LANGUAGE, LC_ALL, LC_MESSAGES and LANG that is not empty counts. LANGUAGE, a list by
-    preference, comes before all locales but C.
+    preference, comes before all locales but C. What is not ``available`` is "en".
     """
     names = ("SPEEDKIT_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
     name, value = next(((name, environment[name]) for name in names if environment.get(name)), ("", system))
     if name != "SPEEDKIT_LANGUAGE" and value.split(".")[0] not in ("", "C", "POSIX"):
         value = environment.get("LANGUAGE") or value
-    return "fr" if value.lower().startswith("fr") else "en"
+    for wanted in value.lower().split(":"):
+        code = re.split("[_.@]", wanted)[0]
+        code = locale.locale_alias.get(code, code)[:2]  # Windows says "French_France"
+        if code in available:
+            return code
+    return "en"

@@ -2,13 +2,13 @@
 
 import math
 
-from speedkit.support.messages import grouped, say
+from speedkit.support.messages import _, grouped
 
 
 def seconds(value: float | None) -> str:
     """A duration in words: "48.2 µs", "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
     if not _known(value):
-        return say("n/a")
+        return _("n/a")
     if 0 < value < 0.9995e-3:
         return f"{value * 1e6:.3g} µs"
     if value < 0.9995:
@@ -20,19 +20,19 @@ def seconds(value: float | None) -> str:
 def size(value: float | None) -> str:
     """Bytes in words: "41.0 MiB"; "n/a" where they are not known."""
     if not _known(value):
-        return say("n/a")
+        return _("n/a")
     unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= u), (1, ""))
-    return f"{value / unit:.1f} {name}" if unit > 1 else say("{n} bytes", n=f"{value:.0f}")
+    return f"{value / unit:.1f} {name}" if unit > 1 else _("{n} bytes", n=f"{value:.0f}")
 
 
 def percent(value: float | None) -> str:
     """A share in per cent, one decimal; "n/a" where it is not known."""
-    return say("{number}%", number=f"{value:.1%}"[:-1]) if _known(value) else say("n/a")
+    return _("{number}%", number=f"{value:.1%}"[:-1]) if _known(value) else _("n/a")
 
 
 def number(value: float | None) -> str:
     """A number with thousands set apart; "n/a" where it is not known."""
-    return grouped(f"{value:,.0f}") if _known(value) else say("n/a")
+    return grouped(f"{value:,.0f}") if _known(value) else _("n/a")
 
 
 def _known(value):

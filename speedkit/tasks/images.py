@@ -24,7 +24,7 @@ from torch import nn
 from speedkit.recipe import Recipe
 from speedkit.run import Progress
 from speedkit.support.errors import DataError
-from speedkit.support.messages import english
+from speedkit.support.messages import N_
 from speedkit.support.settings import data_folder, generated_folder
 from speedkit.techniques import batchnorm as batchnorm_module
 
@@ -223,8 +223,8 @@ def load(recipe: Recipe):
         raise DataError(
             f"{recipe.data} has {count} training images, fewer than batch_size={recipe.batch_size}: lower it."
         )
-    validation = yield from read_all(validation, len(validation.labels), english("validation images decoded"))
-    probe = yield from read_all(train, min(PROBE, count), english("training images decoded for the accuracy"))
+    validation = yield from read_all(validation, len(validation.labels), N_("validation images decoded"))
+    probe = yield from read_all(train, min(PROBE, count), N_("training images decoded for the accuracy"))
     return Data(train, validation, probe, test, classes, making_s)
 
 
@@ -374,7 +374,7 @@ def _generated(kind, images, chosen, size):
                 "variable SPEEDKIT_GENERATED."
             )
         return target
-    what = english("pictures written into the database, once" if kind == "sqlite" else "JPEG files written, once")
+    what = N_("pictures written into the database, once") if kind == "sqlite" else N_("JPEG files written, once")
     temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -29,14 +29,14 @@ from speedkit.comparison.stats import margin_of
 from speedkit.lab.axes import ratio_ticks, scale
 from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, WAITING
 from speedkit.recipe import TITLES
-from speedkit.support.messages import english, language, plural, say, translate
+from speedkit.support.messages import N_, _, language, ngettext
 
 MOST_ROWS = 60
 FURTHEST, FURTHEST_POINTS = 100.0, 30.0  # what lies beyond is drawn at the edge, as an arrow
 ASIDE, ASIDE_POINTS = 1.5, 2.0  # how far the axis reaches beyond what was measured, at most, to show a prediction
 NARROWEST, NARROWEST_POINTS = 1.25, 2.0  # how far the axis reaches, at least, so that noise does not look like much
-KINDS = {"cuda": english("NVIDIA GPU"), "cpu": english("CPU"), "mps": english("Apple GPU")}
-SMOKE_RUN = english("smoke run")
+KINDS = {"cuda": N_("NVIDIA GPU"), "cpu": N_("CPU"), "mps": N_("Apple GPU")}
+SMOKE_RUN = N_("smoke run")
 COLOURS = (COMPUTING, WAITING, *EARLIER_COLOURS)
 KIND_COLOURS = {"cpu": COLOURS[0], "cuda": COLOURS[1], "mps": COLOURS[2]}
 LESS_IS_BETTER = {name: metric.is_ratio for name, metric in METRICS.items()}  # all but accuracy
@@ -61,7 +61,7 @@ class BoardRow(NamedTuple):
 
 
 def technique_title(technique: str) -> str:
-    return say("Other changes") if technique == OTHER else translate(TITLES[technique])
+    return _("Other changes") if technique == OTHER else _(TITLES[technique])
 
 
 def first_metric(technique: str) -> str:
@@ -78,7 +78,7 @@ def names(results: list[Result]) -> dict[tuple, str]:
             continue
         if not result.nickname:
             unnamed += 1
-        name = label = result.nickname or say("machine {number}", number=unnamed)
+        name = label = result.nickname or _("machine {number}", number=unnamed)
         copy = 2
         while label in found.values():
             label, copy = f"{name} ({copy})", copy + 1
@@ -90,14 +90,14 @@ def hardware(result: Result) -> str:
     """The part of the machine that trains, in a few words."""
     machine = result.machine
     if machine.kind == "cpu" and machine.cores:
-        return f"{chip(machine.name)}, {plural(machine.cores, '{n} core', '{n} cores')}"
+        return f"{chip(machine.name)}, {ngettext('{n} core', '{n} cores', machine.cores)}"
     return chip(machine.name)
 
 
 def chip(name: str) -> str:
     """The name of a processor or GPU without what all of them say."""
     name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\bNVIDIA\b|\b\d+-Core Processor\b", "", name)
-    return translate(" ".join(name.split()) or "unknown machine")
+    return _(" ".join(name.split()) or "unknown machine")
 
 
 def rows(results: list[Result], technique: str, metric: str) -> list[BoardRow]:
@@ -125,26 +125,26 @@ def colours(results: list[Result]) -> tuple[dict[tuple, str], bool]:
 def headline(shown: list[BoardRow], technique: str) -> list[str]:
     """What the room found, a line each: counts of verdicts, and of what they say to a claim."""
     if not shown:
-        return [say("No result for {technique} yet.", technique=technique_title(technique))]
+        return [_("No result for {technique} yet.", technique=technique_title(technique))]
     counts = Counter(seen.row.verdict for seen in shown)
     without = counts[TOO_FEW] + counts[NOT_AVAILABLE]
     said = [
-        (counts[LOWER], say("{n} lower", n=counts[LOWER])),
-        (counts[HIGHER], say("{n} higher", n=counts[HIGHER])),
-        (counts[NO_DIFFERENCE], say("{n} no difference detected", n=counts[NO_DIFFERENCE])),
-        (without, say("{n} without a verdict", n=without)),
+        (counts[LOWER], _("{n} lower", n=counts[LOWER])),
+        (counts[HIGHER], _("{n} higher", n=counts[HIGHER])),
+        (counts[NO_DIFFERENCE], _("{n} no difference detected", n=counts[NO_DIFFERENCE])),
+        (without, _("{n} without a verdict", n=without)),
     ]
     parts = ", ".join(words for count, words in said if count)
-    lines = [plural(len(shown), "{n} result: {parts}.", "{n} results: {parts}.", parts=parts)]
+    lines = [ngettext("{n} result: {parts}.", "{n} results: {parts}.", len(shown), parts=parts)]
     if counts[LOWER] and counts[HIGHER] and setting(shown):  # else it may be the task that differs
-        lines[0] += f" {say('The same technique wins here and loses there.')}"
+        lines[0] += f" {_('The same technique wins here and loses there.')}"
     claimed = Counter((seen.row.claimed, seen.row.outcome) for seen in shown if seen.row.claimed)
     for direction in (LOWER, HIGHER):
         counted = [(outcome, claimed[direction, outcome]) for outcome in (HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL)]
-        outcomes = ", ".join(say("{what} {n}", what=translate(what), n=n) for what, n in counted if n)
+        outcomes = ", ".join(_("{what} {n}", what=_(what), n=n) for what, n in counted if n)
         if outcomes:
-            claimed_words = {"direction": translate(direction), "outcomes": outcomes.capitalize()}
-            lines.append(say("Claimed: {direction}. {outcomes}.", **claimed_words))
+            claimed_words = {"direction": _(direction), "outcomes": outcomes.capitalize()}
+            lines.append(_("Claimed: {direction}. {outcomes}.", **claimed_words))
     return lines
 
 
@@ -155,13 +155,13 @@ def setting(shown: list[BoardRow]) -> str:
 
 
 def _changes_and_task(result):
-    return say("{changes} on {task}", changes=translate(result.changes), task=translate(result.task))
+    return _("{changes} on {task}", changes=_(result.changes), task=_(result.task))
 
 
 def amount(row: Outcome, value: float | None) -> str:
     """An effect in words: "× 0.512", "+0.40"."""
     if value is None:
-        return translate(NOT_AVAILABLE)
+        return _(NOT_AVAILABLE)
     if not row.is_ratio:
         return f"{value:+.2f}"
     return f"× {value:.3f}" if 0.1 <= value < 10 else f"× {value:.3g}"
@@ -172,12 +172,12 @@ def effect_words(row: Outcome) -> str:
     if row.low is None:
         return amount(row, row.effect)
     low, high = (amount(row, end).removeprefix("× ") for end in (row.low, row.high))
-    return f"{amount(row, row.effect)} ({say('{low} to {high}', low=low, high=high)})"
+    return f"{amount(row, row.effect)} ({_('{low} to {high}', low=low, high=high)})"
 
 
 def predicted_words(row: Outcome) -> str:
     """What was predicted, "" where nothing was."""
-    return translate(row.predicted) + (f", {amount(row, row.predicted_size)}" if row.predicted_size is not None else "")
+    return _(row.predicted) + (f", {amount(row, row.predicted_size)}" if row.predicted_size is not None else "")
 
 
 def text(results: list[Result], technique: str, metric: str) -> str:
@@ -187,11 +187,11 @@ def text(results: list[Result], technique: str, metric: str) -> str:
     together = setting(shown)
     lines += [together] if together else []
     for seen in shown:
-        verdict = translate(seen.verdict)
+        verdict = _(seen.verdict)
         if seen.row.effect is None and seen.row.why:
-            verdict += f", {translate(seen.row.why)}"
+            verdict += f", {_(seen.row.why)}"
         words = f"{effect_words(seen.row)}, {verdict}"
-        words = say("{what}: {text}", what=f"{seen.who} ({seen.hardware})", text=words)
+        words = _("{what}: {text}", what=f"{seen.who} ({seen.hardware})", text=words)
         words += _predicted(seen.row)
         lines.append(words if together else f"{words} [{_changes_and_task(seen.result)}]")
     return "\n".join(lines)
@@ -200,11 +200,11 @@ def text(results: list[Result], technique: str, metric: str) -> str:
 def _heading(shown, technique, metric):
     titles = {seen.row.title for seen in shown}
     title = titles.pop() if len(titles) == 1 else METRICS[metric].title
-    return say("{what}: {text}", what=technique_title(technique), text=translate(title))
+    return _("{what}: {text}", what=technique_title(technique), text=_(title))
 
 
 def _predicted(row):
-    return say("; predicted {guess}", guess=predicted_words(row)) if row.predicted else ""
+    return _("; predicted {guess}", guess=predicted_words(row)) if row.predicted else ""
 
 
 # SVG, in units of half a pixel
@@ -274,7 +274,7 @@ def svg(results: list[Result], technique: str, metric: str) -> str:
         colour = painted[seen.result.machine.kind, seen.result.machine.name]
         parts.append(_row(seen, line, colour, y, step, i, together))
     if not shown:
-        parts.append(_words(LEFT + PLOT / 2, top + 54, say("waiting for the first result"), FONT, "middle"))
+        parts.append(_words(LEFT + PLOT / 2, top + 54, _("waiting for the first result"), FONT, "middle"))
     y = bottom + 74
     for words in _footnotes(every, shown):
         parts.append(_words(0, y, words, SMALL))
@@ -309,16 +309,16 @@ def _legend(results, painted, by_name, shown, top):
             if (kind, name) in here
         ]
     else:
-        kinds = sorted({kind for kind, _ in here})
+        kinds = sorted({kind for kind, __ in here})
         keys = [(_mark(kind, 0, 0, KIND_COLOURS.get(kind, COLOURS[-1])), _kind(kind)) for kind in kinds]
     rows_ = [seen.row for seen in shown]
     if any(row.predicted_size is not None or row.predicted == SAME for row in rows_):
-        keys.append((_hollow(0, 0), say("predicted")))
+        keys.append((_hollow(0, 0), _("predicted")))
     if any(row.predicted not in ("", SAME) and row.predicted_size is None for row in rows_):
-        keys.append((_arrow(0, 0, 1, hollow=True), say("predicted, direction only")))
+        keys.append((_arrow(0, 0, 1, hollow=True), _("predicted, direction only")))
     if any(row.low is not None for row in rows_):
         bar = '<path d="M-20 0h40" stroke="currentColor" stroke-width="9" stroke-opacity=".45"/>'
-        keys.append((bar, say("95 % interval")))
+        keys.append((bar, _("95 % interval")))
     parts, x, y = [], 16, top + 34
     for drawn, words in keys:
         needed = 40 + CHARACTER * wide(words)
@@ -330,17 +330,17 @@ def _legend(results, painted, by_name, shown, top):
 
 
 def _kind(kind):
-    return translate(KINDS[kind]) if kind in KINDS else say("other hardware")
+    return _(KINDS[kind]) if kind in KINDS else _("other hardware")
 
 
 def _grid(line, metric, top, bottom):
-    nothing, _ = line.at(1.0 if line.is_ratio else 0.0)
+    nothing, __ = line.at(1.0 if line.is_ratio else 0.0)
     low, high = margin_of(line.is_ratio)
-    (left, _), (right, _) = line.at(low), line.at(high)
+    (left, __), (right, __) = line.at(low), line.at(high)
     if LESS_IS_BETTER[metric]:
-        below, above = say("◀ lower: it wins"), say("higher: it loses ▶")
+        below, above = _("◀ lower: it wins"), _("higher: it loses ▶")
     else:
-        below, above = say("◀ lower: it loses"), say("higher: it wins ▶")
+        below, above = _("◀ lower: it loses"), _("higher: it wins ▶")
     parts = [
         f'<rect x="{left:.0f}" y="{top}" width="{right - left:.0f}" height="{bottom - top}" fill-opacity=".09"/>',
         _words(nothing - 16, top - 50, below, SMALL + 2, "end", bold=True),
@@ -367,20 +367,20 @@ def _row(seen, line, colour, y, step, i, together):
         parts.append(_words(42, middle + 38, cut(_changes_and_task(result), 56), SMALL - 2))
     parts += _prediction(row, line, middle)
     if row.effect is None:
-        words = translate(NOT_AVAILABLE)
-        words = say("{what}: {text}", what=words, text=translate(row.why)) if row.why else words
+        words = _(NOT_AVAILABLE)
+        words = _("{what}: {text}", what=words, text=_(row.why)) if row.why else words
         parts.append(_words(WORDS, middle + 9, cut(words, 38), SMALL + 1))
     else:
         parts += _effect(row, line, kind, colour, middle)
-        short = {NO_DIFFERENCE: say("no difference"), TOO_FEW: say("too few pairs")}
-        verdict = short.get(seen.verdict) or translate(seen.verdict)
+        short = {NO_DIFFERENCE: _("no difference"), TOO_FEW: _("too few pairs")}
+        verdict = short.get(seen.verdict) or _(seen.verdict)
         parts.append(_words(WORDS, middle + 9, cut(f"{effect_words(row)}, {verdict}", 44), SMALL + 1))
     return f'<g class="sk-board-row">{"".join(parts)}</g>'
 
 
 def _effect(row, line, kind, colour, y):
     if row.low is not None:
-        (left, _), (right, _) = line.at(row.low), line.at(row.high)
+        (left, __), (right, __) = line.at(row.low), line.at(row.high)
         yield (
             f'<path d="M{left:.0f} {y}H{max(right, left + 2):.0f}" stroke="{colour}" stroke-width="9" '
             'stroke-opacity=".5" fill="none"/>'
@@ -421,11 +421,11 @@ def _arrow(x, y, side, colour="currentColor", hollow=False):
 def _tooltip(seen):
     result = seen.result
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    who = say("{what}: {text}", what=seen.who, text=f"{seen.hardware} ({_kind(result.machine.kind)})")
-    pairs = plural(result.pairs, "{n} pair", "{n} pairs")
+    who = _("{what}: {text}", what=seen.who, text=f"{seen.hardware} ({_kind(result.machine.kind)})")
+    pairs = ngettext("{n} pair", "{n} pairs", result.pairs)
     return (
         f"{who}\n{_changes_and_task(result)}\n"
-        f"{effect_words(seen.row)}, {translate(seen.verdict)}, {pairs}{_predicted(seen.row)}\n{versions}"
+        f"{effect_words(seen.row)}, {_(seen.verdict)}, {pairs}{_predicted(seen.row)}\n{versions}"
     )
 
 
@@ -433,27 +433,23 @@ def _footnotes(every, shown):
     notes = []
     if any(seen.row.low is not None for seen in shown):
         if shown[0].row.is_ratio:
-            effect = say(
+            effect = _(
                 "Effect: with the technique, against without it, on the same machine. Shaded: less than a tenth."
             )
         else:
-            effect = say(
+            effect = _(
                 "Effect: with the technique, against without it, on the same machine. Shaded: less than half a point."
             )
-        one = say(
-            "Each interval is one machine's: of twenty machines without any difference, one on average shows one."
-        )
+        one = _("Each interval is one machine's: of twenty machines without any difference, one on average shows one.")
         notes += [effect, one]
     if any(seen.row.low is None and seen.row.effect is not None for seen in shown):
-        notes.append(
-            say("Without a bar: no verdict (too few pairs, or a smoke run, in which no figure means anything).")
-        )
+        notes.append(_("Without a bar: no verdict (too few pairs, or a smoke run, in which no figure means anything)."))
     if more := len(every) - len(shown):
         notes.append(
-            plural(
-                more,
+            ngettext(
                 "{n} more result does not fit here: to_csv() and to_frame() have them all.",
                 "{n} more results do not fit here: to_csv() and to_frame() have them all.",
+                more,
             )
         )
     return notes

@@ -43,7 +43,7 @@ from speedkit.comparison.result import MOST_PAIRS, Comparison
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support import settings
 from speedkit.support.files import write_atomically
-from speedkit.support.messages import english, plural, say, translate
+from speedkit.support.messages import N_, Message, _, ngettext
 from speedkit.support.settings import board_folder
 
 FORMAT = 1
@@ -53,7 +53,7 @@ LONGEST_NAME = 40  # of a nickname, in characters
 LARGEST_FILE = 1_000_000  # bytes; a result takes about 4,000
 MOST_FILES = 5_000
 LEARNER = r"[0-9a-f]{16}"
-NO_FOLDER = english(
+NO_FOLDER = N_(
     "No folder is named for the class board: give folder=..., or set the environment variable SPEEDKIT_BOARD to a "
     "folder that everybody in the room can write."
 )
@@ -169,7 +169,7 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
     if not isinstance(name, str):
         raise ValueError(f"name={str(name)[:40]!r} should be text: a nickname, or nothing.")
     if not comparison.done:
-        raise ValueError(english("No pair of this comparison is done yet: there is nothing to share."))
+        raise ValueError(N_("No pair of this comparison is done yet: there is nothing to share."))
     result = _result(comparison, plain(name)[:LONGEST_NAME].strip(), prediction)
     path = folder / f"{result.technique}-{secrets.token_hex(8)}.json"
     kept = {"format": FORMAT, "kind": "board", **asdict(result)}
@@ -180,7 +180,7 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
             path.chmod(0o644)  # whoever shows the board may be another user
     except OSError as error:
         raise ValueError(
-            english(
+            Message(
                 "The class board's folder {folder} cannot be written ({why}): it has to be there, and everybody must "
                 "be allowed to write in it.",
                 folder=folder,
@@ -190,11 +190,11 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
     predicted = sum(bool(row.predicted) for row in result.rows)
     beside = ""
     if predicted:
-        beside = plural(predicted, ", with {n} prediction beside it", ", with {n} predictions beside it")
-    what = f"{translate(result.changes)}{beside}"
+        beside = ngettext(", with {n} prediction beside it", ", with {n} predictions beside it", predicted)
+    what = f"{_(result.changes)}{beside}"
     if result.nickname:
-        return Receipt(path, say("On the board as {name}: {what}.", name=result.nickname, what=what))
-    return Receipt(path, say("On the board: {what}.", what=what))
+        return Receipt(path, _("On the board as {name}: {what}.", name=result.nickname, what=what))
+    return Receipt(path, _("On the board: {what}.", what=what))
 
 
 def _result(comparison, nickname, prediction):
@@ -202,7 +202,7 @@ def _result(comparison, nickname, prediction):
     guesses = prediction.guesses if prediction is not None and prediction.technique == technique else {}
     return Result(
         technique=technique,
-        changes=_short(_changes(comparison), 200) or english("two equal recipes"),
+        changes=_short(_changes(comparison), 200) or N_("two equal recipes"),
         task=_short(_task(comparison.baseline), 300),
         nickname=nickname,
         learner=_learner(),
@@ -230,8 +230,8 @@ def _changes(comparison):
 
 def _task(recipe):
     chosen = Recipe().differences(recipe).items()
-    words = [f"{name} {_value(name, value)}" for name, (_, value) in chosen if name not in ("seed", "device")]
-    return ", ".join(words) or english("the default recipe")
+    words = [f"{name} {_value(name, value)}" for name, (__, value) in chosen if name not in ("seed", "device")]
+    return ", ".join(words) or N_("the default recipe")
 
 
 def _value(name, value):
@@ -248,7 +248,7 @@ def _hardware(machine):
         return int(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
     return Hardware(
-        name=_short(machine.get("name") or english("unknown machine"), 80),
+        name=_short(machine.get("name") or N_("unknown machine"), 80),
         kind=_short(str(machine.get("device") or "").partition(":")[0], 20),
         system=_short(machine.get("system") or "", 40),
         cores=whole("cores"),
@@ -299,7 +299,7 @@ def _learner():
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), open(path, "x", encoding="ascii") as file:
             file.write(secrets.token_hex(8))
-    for _ in range(4):
+    for __ in range(4):
         with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
             if re.fullmatch(LEARNER, kept := file.read(100).strip()):
                 return kept
@@ -342,18 +342,18 @@ class Folder:
         self._seen, self.found = seen, True
         self.why = ""
         if len(entries) > MOST_FILES:
-            self.why = english("only the first {count} files were read", count=f"{MOST_FILES:,}")
+            self.why = Message("only the first {count} files were read", count=f"{MOST_FILES:,}")
         return before != (self.found, self.why, self._seen)
 
     @property
     def results(self) -> list[Result]:
         """What could be read, in the order in which it was shared."""
-        return in_order(found for _, found in self._seen.values() if isinstance(found, Result))
+        return in_order(found for __, found in self._seen.values() if isinstance(found, Result))
 
     @property
     def problems(self) -> dict[str, str]:
         """The files that were skipped: name -> reason."""
-        return {plain(name): found for name, (_, found) in self._seen.items() if isinstance(found, str)}
+        return {plain(name): found for name, (__, found) in self._seen.items() if isinstance(found, str)}
 
     def _entries(self):
         with os.scandir(self.folder) as entries:  # a hidden file is a result that is still being written
@@ -369,11 +369,11 @@ class Folder:
         except FileNotFoundError:
             raise
         except OSError as error:
-            return mark, english("it cannot be read: {why}", why=error.strerror or type(error).__name__)
+            return mark, Message("it cannot be read: {why}", why=error.strerror or type(error).__name__)
         except ValueError as error:
             return mark, _short(str(error), 200)
         except Exception as error:  # whatever a file does to its reader, the board goes on
-            return mark, english("it cannot be read: {why}", why=type(error).__name__)
+            return mark, Message("it cannot be read: {why}", why=type(error).__name__)
 
 
 def read(path: Path) -> Result:
@@ -386,31 +386,31 @@ def read(path: Path) -> Result:
     try:
         return _from_dict(json.loads(_text_of(path)), path.name)
     except UnicodeDecodeError as error:
-        raise ValueError(english("it is no text")) from error
+        raise ValueError(N_("it is no text")) from error
     except json.JSONDecodeError as error:
-        raise ValueError(english("it is not JSON: {error}", error=error)) from error
+        raise ValueError(Message("it is not JSON: {error}", error=error)) from error
     except RecursionError as error:
-        raise ValueError(english("it is nested too deeply")) from error
+        raise ValueError(N_("it is nested too deeply")) from error
 
 
 def _text_of(path):
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise ValueError(english("it is not an ordinary file"))
+        raise ValueError(N_("it is not an ordinary file"))
     # Should it become something else in between: follow no link, and wait for no pipe.
     safely = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, safely), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(english("it is not an ordinary file"))
+            raise ValueError(N_("it is not an ordinary file"))
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
-        raise ValueError(english("it is larger than {size} MB", size=LARGEST_FILE // 1_000_000))
+        raise ValueError(Message("it is larger than {size} MB", size=LARGEST_FILE // 1_000_000))
     return content.decode()
 
 
 def _from_dict(kept, name):
     _is(kept, dict, "the content")
     if kept.get("format") != FORMAT or kept.get("kind") != "board":
-        raise ValueError(english("it does not say format {format}, kind board", format=FORMAT))
+        raise ValueError(Message("it does not say format {format}, kind board", format=FORMAT))
     del kept["format"], kept["kind"]
     kept = _checked(kept, Result, _RESULT)
     kept["machine"] = Hardware(**_checked(_is(kept["machine"], dict, "machine"), Hardware, _HARDWARE))
@@ -418,7 +418,7 @@ def _from_dict(kept, name):
     for row in rows:
         _check_effects(row)
     if len({row.metric for row in rows}) < len(rows):
-        raise ValueError(english("a metric is there twice"))
+        raise ValueError(N_("a metric is there twice"))
     return Result(**kept | {"rows": tuple(rows), "file": plain(name)})
 
 
@@ -426,21 +426,21 @@ def _checked(kept, kind, rules):
     names = {f.name for f in fields(kind)} - {"file"}
     if odd := sorted(names ^ kept.keys()):
         name = repr(plain(odd[0])[:40])
-        raise ValueError(english("{name} is missing" if odd[0] in names else "{name} is unknown", name=name))
+        raise ValueError(Message(N_("{name} is missing") if odd[0] in names else N_("{name} is unknown"), name=name))
     return {name: rules[name](kept[name], name) for name in names}
 
 
 def _is(value, kind, what):
     if type(value) is not kind:
         kinds = {"kind": kind.__name__, "other": type(value).__name__}
-        raise ValueError(english("{what} should be {kind}, not {other}", what=what, **kinds))
+        raise ValueError(Message("{what} should be {kind}, not {other}", what=what, **kinds))
     return value
 
 
 def _text(longest):
     def check(value, what):
         if len(_is(value, str, what)) > longest:
-            raise ValueError(english("{what} is longer than {longest} characters", what=what, longest=longest))
+            raise ValueError(Message("{what} is longer than {longest} characters", what=what, longest=longest))
         return plain(value)
 
     return check
@@ -450,7 +450,7 @@ def _one_of(*choices):
     def check(value, what):
         if not isinstance(value, str) or value not in choices:
             found = {"value": repr(plain(str(value)[:40])), "allowed": " | ".join(filter(None, choices))}
-            raise ValueError(english("{what} is {value}, not one of {allowed}", what=what, **found))
+            raise ValueError(Message("{what} is {value}, not one of {allowed}", what=what, **found))
         return value
 
     return check
@@ -461,7 +461,7 @@ def _whole(most, optional=True):
         if value is None and optional:
             return None
         if not 0 <= _is(value, int, what) <= most:
-            raise ValueError(english("{what} is not a number from 0 to {most}", what=what, most=most))
+            raise ValueError(Message("{what} is not a number from 0 to {most}", what=what, most=most))
         return value
 
     return check
@@ -471,7 +471,7 @@ def _real(value, what):
     if value is None:
         return None
     if type(value) not in (int, float) or not abs(value) < 1e300 or not math.isfinite(float(value)):
-        raise ValueError(english("{what} is no number", what=what))
+        raise ValueError(Message("{what} is no number", what=what))
     return float(value)
 
 
@@ -481,7 +481,7 @@ def _flag(value, what):
 
 def _learner_number(value, what):
     if not re.fullmatch(LEARNER, _is(value, str, what)):
-        raise ValueError(english("{what} is not a number as share() draws it", what=what))
+        raise ValueError(Message("{what} is not a number as share() draws it", what=what))
     return value
 
 
@@ -491,18 +491,18 @@ def _time(value, what):
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:
             return moment.astimezone(UTC).isoformat()
-    raise ValueError(english("{what} is no moment in time", what=what))
+    raise ValueError(Message("{what} is no moment in time", what=what))
 
 
 def _version_texts(value, what):
     if len(_is(value, dict, what)) > 20:
-        raise ValueError(english("{what} are more than 20", what=what))
+        raise ValueError(Message("{what} are more than 20", what=what))
     return {_text(40)(name, "a version's name"): _text(40)(text, "a version") for name, text in value.items()}
 
 
 def _some_rows(value, what):
     if not 0 < len(_is(value, list, what)) <= len(METRICS):
-        raise ValueError(english("there are not 1 to {most} {what}", most=len(METRICS), what=what))
+        raise ValueError(Message("there are not 1 to {most} {what}", most=len(METRICS), what=what))
     return value
 
 
@@ -510,14 +510,14 @@ def _check_effects(row):
     """Whether effect and interval are in order, within what a chart can show."""
     if row.is_ratio is not METRICS[row.metric].is_ratio:
         is_ratio = METRICS[row.metric].is_ratio
-        raise ValueError(english("{metric} should say is_ratio {is_ratio}", metric=row.metric, is_ratio=is_ratio))
+        raise ValueError(Message("{metric} should say is_ratio {is_ratio}", metric=row.metric, is_ratio=is_ratio))
     if (row.low is None) is not (row.high is None) or (row.effect is None and row.low is not None):
-        raise ValueError(english("{metric} has half an interval", metric=row.metric))
+        raise ValueError(Message("{metric} has half an interval", metric=row.metric))
     given = [value for value in (row.effect, row.low, row.high, row.predicted_size) if value is not None]
     if any(not value > 0 if row.is_ratio else abs(value) > 100 for value in given):
-        raise ValueError(english("{metric} has an effect that there cannot be", metric=row.metric))
+        raise ValueError(Message("{metric} has an effect that there cannot be", metric=row.metric))
     if row.low is not None and not row.low <= row.effect <= row.high:
-        raise ValueError(english("{metric} has an interval without its effect", metric=row.metric))
+        raise ValueError(Message("{metric} has an interval without its effect", metric=row.metric))
 
 
 _RESULT = {

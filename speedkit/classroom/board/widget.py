@@ -24,7 +24,7 @@ from speedkit.comparison.metrics import METRICS
 from speedkit.lab.runner import stop_what_this_cell_showed
 from speedkit.recipe import SWITCHES
 from speedkit.support.files import write_atomically
-from speedkit.support.messages import plural, say, translate
+from speedkit.support.messages import _, message_of, ngettext
 from speedkit.support.settings import board_folder
 
 EVERY = 3.0  # seconds between two looks into the folder
@@ -84,10 +84,10 @@ class Board:
         layout, style = {"width": "auto"}, {"description_width": "initial"}
         common = {"layout": layout, "style": style}
         choices = [(chart.technique_title(name), name) for name in TECHNIQUES]
-        self.technique = widgets.Dropdown(options=choices, value=technique, description=say("Technique"), **common)
-        choices = [(translate(each.title), name) for name, each in METRICS.items()]
-        self.metric = widgets.Dropdown(options=choices, value=metric, description=say("Measured"), **common)
-        self.status, self.picture, self.skipped = (widgets.HTML(layout=layout) for _ in range(3))
+        self.technique = widgets.Dropdown(options=choices, value=technique, description=_("Technique"), **common)
+        choices = [(_(each.title), name) for name, each in METRICS.items()]
+        self.metric = widgets.Dropdown(options=choices, value=metric, description=_("Measured"), **common)
+        self.status, self.picture, self.skipped = (widgets.HTML(layout=layout) for __ in range(3))
         self.status.add_class("sk-board-status")
         choices = widgets.HBox([self.technique, self.metric, self.status])
         choices.add_class("sk-choices")
@@ -123,7 +123,7 @@ class Board:
 
     def __repr__(self):
         lines = [chart.text(self._everything(), self.technique.value, self.metric.value), self._where()]
-        skipped = (say("Skipped: {name}: {why}", name=name, why=translate(why)) for name, why in self.problems.items())
+        skipped = (_("Skipped: {name}: {why}", name=name, why=_(why)) for name, why in self.problems.items())
         return "\n".join([*lines, *skipped])
 
     def _ipython_display_(self):
@@ -154,7 +154,7 @@ class Board:
                 self.refresh()
             except Exception as error:  # a board that stands still should say so
                 why = f"{type(error).__name__}: {error}"
-                self.status.value = html.escape(say("Not up to date: {why}", why=why))
+                self.status.value = html.escape(_("Not up to date: {why}", why=why))
 
     def _everything(self):
         return self._files.results if self._files else []
@@ -166,33 +166,33 @@ class Board:
         self.status.value = f"<div role='status'>{html.escape(self._where())}</div>"
         skipped = self.problems.items()
         problems = [
-            say("<b>{name}</b> is skipped: {why}", name=html.escape(name), why=html.escape(translate(why)))
+            _("<b>{name}</b> is skipped: {why}", name=html.escape(name), why=html.escape(_(why)))
             for name, why in skipped
         ]
         if (more := len(problems) - SAID_PROBLEMS) > 0:
-            problems[SAID_PROBLEMS:] = [plural(more, "{n} more file is skipped.", "{n} more files are skipped.")]
+            problems[SAID_PROBLEMS:] = [ngettext("{n} more file is skipped.", "{n} more files are skipped.", more)]
         self.skipped.value = f"<div class='sk-skipped'>{'<br>'.join(problems)}</div>" if problems else ""
 
     def _where(self):
         if self._files is None:
-            return translate(NO_FOLDER)
+            return _(NO_FOLDER)
         if not self._files.found:
-            return say(
+            return _(
                 "The folder {folder} cannot be looked into ({why}). As soon as it can be, it will.",
                 folder=self.folder,
                 why=self._files.why,
             )
         counted = latest(self._files.results)
         machines, results = len({result.seat for result in counted}), len(counted)
-        words = plural(
-            results,
+        words = ngettext(
             "{n} result from {machines} in {folder}, as of {time}",
             "{n} results from {machines} in {folder}, as of {time}",
-            machines=plural(machines, "{n} machine", "{n} machines"),
+            results,
+            machines=ngettext("{n} machine", "{n} machines", machines),
             folder=self.folder.name,
             time=f"{datetime.now():%H:%M:%S}",
         )
-        return say("{words}; {more}", words=words, more=translate(self._files.why)) if self._files.why else words
+        return _("{words}; {more}", words=words, more=_(self._files.why)) if self._files.why else words
 
     def _go_to_the_first(self, results):
         if self._follow and results:
@@ -216,7 +216,7 @@ class Board:
                 self._quietly(change["new"], chart.first_metric(change["new"]))
                 self._draw()
 
-    def _chose_metric(self, _):
+    def _chose_metric(self, __):
         with self._drawing:
             if not self._setting:
                 self._draw()
@@ -275,18 +275,18 @@ class Sharing:
     def __init__(self, folder=None):
         self.folder = folder
         self.name = widgets.Text(
-            description=say("Nickname (optional)"), continuous_update=False, style={"description_width": "initial"}
+            description=_("Nickname (optional)"), continuous_update=False, style={"description_width": "initial"}
         )
-        self.button = widgets.Button(description=say("Share"), button_style="primary")
+        self.button = widgets.Button(description=_("Share"), button_style="primary")
         self.line = widgets.HTML()
         self.button.on_click(self._share)
         found = ", ".join(chart.technique_title(technique) for technique in saved_comparisons().comparisons)
-        kept_so_far = say("Your lessons have kept: {found}.", found=found) if found else _nothing_kept()
+        kept_so_far = _("Your lessons have kept: {found}.", found=found) if found else _nothing_kept()
         self._say([kept_so_far])
         self.box = widgets.VBox([widgets.HBox([self.name, self.button], layout={"flex_flow": "row wrap"}), self.line])
         self.box.add_class("sk-sharing")
 
-    def _share(self, _=None):
+    def _share(self, __=None):
         self.button.disabled = True
         found = saved_comparisons()
         try:
@@ -295,7 +295,7 @@ class Sharing:
                 prediction = Prediction(technique, *METRICS)  # the lesson's
                 lines.append(str(share(comparison, self.name.value, self.folder, prediction=prediction)))
         except ValueError as error:
-            lines = [translate(str(error))]
+            lines = [_(message_of(error))]
         finally:
             self.button.disabled = False
         self._say([*(lines or [_nothing_kept()]), *found.notes])
@@ -304,7 +304,7 @@ class Sharing:
         self.line.value = f"<div role='status'>{'<br>'.join(html.escape(line) for line in lines)}</div>"
 
     def __repr__(self):
-        return say("a button that shares what the lessons have kept (live widgets: run this cell to use them)")
+        return _("a button that shares what the lessons have kept (live widgets: run this cell to use them)")
 
     def _ipython_display_(self):
         mimebundle = self.box._repr_mimebundle_()
@@ -313,4 +313,4 @@ class Sharing:
 
 
 def _nothing_kept():
-    return say("Your lessons have kept nothing yet.")
+    return _("Your lessons have kept nothing yet.")

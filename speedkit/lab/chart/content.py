@@ -14,7 +14,7 @@ import numpy as np
 from speedkit.lab.axes import Scale, nice_step, scale, tick_text
 from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK, WAITING
 from speedkit.run import Run, labels
-from speedkit.support.messages import say, translate, whole
+from speedkit.support.messages import _, whole
 from speedkit.support.units import number, percent, seconds, size
 
 RAW_POINTS = 160  # up to so many steps of the current run, every step is a point
@@ -193,14 +193,14 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
     ]
     names = labels([*earlier, run])
     nothing = np.empty(0)
-    legend = [(say("this run: {name}", name=names[-1]), Mark("", nothing, nothing))]
+    legend = [(_("this run: {name}", name=names[-1]), Mark("", nothing, nothing))]
     legend += [(name, Mark("", nothing, nothing, **style)) for name, style in zip(names, styles, strict=False)]
     if run.status in ("new", "running"):
-        caption = say("Times and rates in the titles: means of the last {steps} steps.", steps=RECENT)
+        caption = _("Times and rates in the titles: means of the last {steps} steps.", steps=RECENT)
     else:
-        caption = say("Times and rates in the titles: means of the whole run.")
+        caption = _("Times and rates in the titles: means of the whole run.")
     if now.each > 1:
-        band = say("Line: mean of {steps} steps; band: lowest to highest of them.", steps=whole(now.each))
+        band = _("Line: mean of {steps} steps; band: lowest to highest of them.", steps=whole(now.each))
         caption = f"{band} {caption}"
     return Chart(
         now.count,
@@ -231,9 +231,9 @@ def _time_plot(now, before, styles):
         ),
     ]
     title = [
-        (say("time of a step:"), None),
-        (say("waiting for data {time}", time=seconds(now.figures["wait_s"])), WAITING),
-        (say("computing {time}", time=seconds(now.figures["compute_s"])), COMPUTING),
+        (_("time of a step:"), None),
+        (_("waiting for data {time}", time=seconds(now.figures["wait_s"])), WAITING),
+        (_("computing {time}", time=seconds(now.figures["compute_s"])), COMPUTING),
     ]
     return _plot(title, marks, "ms", 2, now, lambda value: seconds(value / 1000), ("wait_s", "compute_s"))
 
@@ -252,12 +252,12 @@ def _memory_plot(run, now, before, styles):
 def _memory_words(run, now):
     amount = size(now.figures["memory"])
     if str(run.machine.get("device", "")).startswith("cuda"):
-        return say("memory on the device: {amount}", amount=amount)
-    return say("memory of the processes (resident): {amount}", amount=amount)
+        return _("memory on the device: {amount}", amount=amount)
+    return _("memory of the processes (resident): {amount}", amount=amount)
 
 
 def _rate_words(now):
-    return say("images per second: {rate}", rate=number(now.figures["images_per_s"]))
+    return _("images per second: {rate}", rate=number(now.figures["images_per_s"]))
 
 
 def _rate_plot(now, before, styles):
@@ -276,10 +276,10 @@ def _learning_plot(now, before, styles):
         if not np.isnan(trace.accuracy).all():
             look = style | {"width": 1, "dots": True, "right": True}
             marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
-    ended = percent(now.figures["validation_accuracy"]) if len(now.accuracy) else say("not yet")
+    ended = percent(now.figures["validation_accuracy"]) if len(now.accuracy) else _("not yet")
     title = [
-        (say("training loss (left) {loss}", loss=_plain(now.figures["loss"])), None),
-        (say("● validation accuracy (right) {accuracy}", accuracy=ended), None),
+        (_("training loss (left) {loss}", loss=_plain(now.figures["loss"])), None),
+        (_("● validation accuracy (right) {accuracy}", accuracy=ended), None),
     ]
     return _plot(title, marks, "", 5, now, _plain, ("loss",))
 
@@ -308,18 +308,16 @@ def _plot(title, marks, unit, outlier, now, shown: Callable[[float], str], colum
     if highest > axis.high:
         clipped = np.unique(np.concatenate([mark.x[mark.y > axis.high] for mark in left]))
         at_start = any(len(mark.y) and mark.y[0] == highest for mark in left)
-        words = (
-            say("first step {value}", value=shown(highest)) if at_start else say("up to {value}", value=shown(highest))
-        )
+        words = _("first step {value}", value=shown(highest)) if at_start else _("up to {value}", value=shown(highest))
     missing = [name for name in columns if np.isnan(now.lines[name].mean).all()]
     if now.count == 0:
-        nothing = say("no step yet")
+        nothing = _("no step yet")
     elif missing == ["wait_s"]:
-        nothing = say("waiting: n/a on this machine")
+        nothing = _("waiting: n/a on this machine")
     elif missing == ["compute_s"]:
-        nothing = say("computing: n/a on this machine")
+        nothing = _("computing: n/a on this machine")
     elif missing:
-        nothing = say("n/a on this machine")
+        nothing = _("n/a on this machine")
     else:
         nothing = ""
     return Plot(title, marks, axis, _right_scale(marks), clipped, words, nothing)
@@ -357,7 +355,7 @@ def _right_scale(marks):
     if high - low < 5:
         low, high = (low + high) / 2 - 2.5, (low + high) / 2 + 2.5
         low, high = (95.0, 100.0) if low + 5 > 100 >= high - 2.5 else (max(low, 0.0), high)
-    return scale(low, high, say("{number}%", number=""))
+    return scale(low, high, _("{number}%", number=""))
 
 
 def _steps_scale(run, now, before):
@@ -372,7 +370,7 @@ def _steps_scale(run, now, before):
 
 
 def _plain(value):
-    return f"{value:.3g}" if math.isfinite(value) else say("n/a")
+    return f"{value:.3g}" if math.isfinite(value) else _("n/a")
 
 
 # Words
@@ -387,19 +385,19 @@ def text(run: Run, earlier: Sequence[Run] = ()) -> str:
 def _words(run, now, before, names):
     figures = now.figures
     if run.total_steps:
-        steps = say("step {done} of {total}", done=whole(now.count), total=whole(run.total_steps))
+        steps = _("step {done} of {total}", done=whole(now.count), total=whole(run.total_steps))
     else:
-        steps = say("step {done}", done=whole(now.count))
+        steps = _("step {done}", done=whole(now.count))
     lines = [
-        say("{name} ({status}): {steps}", name=names[-1], status=translate(run.status), steps=steps),
-        say(
+        _("{name} ({status}): {steps}", name=names[-1], status=_(run.status), steps=steps),
+        _(
             "time of a step: {waiting} waiting for data + {computing} computing",
             waiting=seconds(figures["wait_s"]),
             computing=seconds(figures["compute_s"]),
         ),
         _memory_words(run, now),
         _rate_words(now),
-        say(
+        _(
             "training loss {loss}, validation accuracy {accuracy}",
             loss=_plain(figures["loss"]),
             accuracy=percent(figures["validation_accuracy"]),
@@ -408,7 +406,7 @@ def _words(run, now, before, names):
     for trace, name in zip(before, names, strict=False):
         figures = trace.figures
         lines.append(
-            say(
+            _(
                 "earlier, {name}: {time} a step, {memory}, {rate} images/s, validation accuracy {accuracy}",
                 name=name,
                 time=seconds(figures["step_s"]),

@@ -10,7 +10,7 @@ import numpy as np
 from speedkit.lab.chart.content import prepare
 from speedkit.lab.picture import DRAWING, INK
 from speedkit.run import Run
-from speedkit.support.messages import say
+from speedkit.support.messages import _
 
 FIGURE_INK = "#222222"  # what INK is on the figure's white
 
@@ -50,7 +50,7 @@ def _draw(axes, panel, steps):
     _draw_scale(axes.xaxis, axes.set_xlim, steps)
     _draw_scale(axes.yaxis, axes.set_ylim, panel.left)
     axes.grid(axis="y", color=FIGURE_INK, alpha=0.15, linewidth=0.8)
-    axes.text(1, -0.12, say("steps"), transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
+    axes.text(1, -0.12, _("steps"), transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
     every = [axes]
     if panel.right:
         every.append(axes.twinx())
@@ -92,13 +92,13 @@ def _draw_legend(drawn, legend):
 
     keys = [
         Line2D([], [], color=_figure_colour(mark), linewidth=0.75 * mark.width, linestyle=_figure_dash(mark))
-        for _, mark in legend
+        for __, mark in legend
     ]
-    lengths = [12 + len(label) for label, _ in legend]  # the key and the gaps take as much as twelve characters
+    lengths = [12 + len(label) for label, __ in legend]  # the key and the gaps take as much as twelve characters
     columns = len(legend) if sum(lengths) < 130 else max(1, 130 // max(lengths))
     shown = drawn.legend(
         keys,
-        [label for label, _ in legend],
+        [label for label, __ in legend],
         loc="upper left",
         bbox_to_anchor=(0.068, 0.995),
         ncols=columns,

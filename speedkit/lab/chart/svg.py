@@ -7,7 +7,7 @@ import numpy as np
 
 from speedkit.lab.chart.content import known_pieces, prepare
 from speedkit.run import Run
-from speedkit.support.messages import language, say
+from speedkit.support.messages import _, language
 
 # SVG, in units of half a pixel: whole numbers are then fine enough, and short
 
@@ -66,7 +66,7 @@ def _svg_plot(panel, steps, width):
     for tick, words in steps.ticks.items():
         x = round(steps.share(tick) * width)
         parts.append(svg_text(x, HEIGHT + 28, words, "end" if x > width - 40 else "middle"))
-    parts.append(svg_text(width, HEIGHT + 54, say("steps"), "end"))
+    parts.append(svg_text(width, HEIGHT + 54, _("steps"), "end"))
     for mark in panel.marks:
         parts.append(_svg_mark(mark, panel.right if mark.right else panel.left, place))
     if len(panel.clipped):
