@@ -1,12 +1,17 @@
-"""English or French: the table is whole, everything that is shown is said by it, and nothing that is kept is."""
+"""English or French: every message has its French, what is shown is a message, and what is stored is English."""
 
 import ast
 import dataclasses
+import gettext
 import html
+import io
 import json
 import math
 import os
+import pickle
 import re
+import shutil
+import string
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.pofile import read_po, write_po
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.text import Text
 
 import speedkit
@@ -31,28 +40,30 @@ from speedkit.lab.compare import compare
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.panel import Panel
 from speedkit.lab.tables import table_of_runs, table_of_timings
-from speedkit.locale.french import KEPT, SAID
 from speedkit.meter import _not_finite
 from speedkit.recipe import TITLES, Recipe
 from speedkit.run import Progress, Run
 from speedkit.support import messages
-from speedkit.support.errors import NotFinite
+from speedkit.support.errors import CannotRun, NotFinite
 from speedkit.support.messages import (
-    LANGUAGES,
-    SPACE,
-    english,
-    fields,
+    LOCALE,
+    N_,
+    Message,
+    _,
     language,
-    plural,
-    say,
-    translate,
-    typeset,
+    languages,
+    message_of,
+    ngettext,
+    plural_message,
+    whole,
 )
 from speedkit.support.settings import language_of
 from speedkit.support.units import number, percent
 
 PACKAGE = Path(speedkit.__file__).parent
-PLACES = {"say": slice(0, 1), "plural": slice(1, 3), "english": slice(0, 1), "translate": slice(0, 1)}
+CATALOG = read_po(io.BytesIO((LOCALE / "fr.po").read_bytes()), locale="fr", abort_invalid=True)
+KEYWORDS = ("_", "N_", "ngettext:1,2", "Message", "plural_message:1,2")  # of pybabel extract
+SPACE = "\N{NO-BREAK SPACE}"
 RAM = Recipe(data="sqlite", subset=960, cache="ram", device="cpu")
 STATUSES = ("new", "running", "finished", "stopped", "failed")
 CHOICES = ("off", "light", "heavy", "disk", "ram", "device")
@@ -71,101 +82,144 @@ def french():
     language("fr")
 
 
+def mask(text):
+    """A text with every letter a "ж", but for tags and placeholders."""
+    return re.sub(r"(<[^>]+>|\{\w*\})|[^\W\d_]", lambda found: found[1] or "ж", text)
+
+
+class Masked(gettext.NullTranslations):
+    """A language in which every letter is a "ж": what is still Latin on the page is no message or not translated."""
+
+    def gettext(self, message):
+        return mask(message) if CATALOG.get(message) else message
+
+    def ngettext(self, one, many, n):
+        return self.gettext(one) if n == 1 else mask(many) if CATALOG.get(one) else many
+
+
 @pytest.fixture
 def masked(monkeypatch):
-    """A language in which every letter is a "ж": what is still Latin on the page was not said, or is no word."""
-
-    def mask(text):
-        return "".join(
-            re.sub(r"(<[^>]+>)|[^\W\d_]", lambda found: found[1] or "ж", piece) + (f"{{{name}}}" if name else "")
-            for piece, name in messages.pieces(text)
-        )
-
-    for name in ("SAID", "KEPT"):
-        monkeypatch.setattr(messages, name, {key: mask(key) for key in getattr(messages, name)})
-    forget()
+    monkeypatch.setattr(messages, "_read", lambda code: Masked())
     language("fr")
     yield
-    language("en")
     monkeypatch.undo()
-    forget()
+    language("en")
 
 
-def forget():
-    for kept in (messages._typeset, messages._patterns, messages._in_french):
-        kept.cache_clear()
+# The catalog
 
 
-# The table
+def extracted(tmp_path):
+    """What ``pybabel extract`` finds in the package, as translators would call it."""
+    keywords = [part for keyword in KEYWORDS for part in ("-k", keyword)]
+    command = [sys.executable, "-m", "babel.messages.frontend", "extract", *keywords, "-o", tmp_path / "found.pot"]
+    subprocess.run([*command, PACKAGE], check=True, capture_output=True, timeout=120)
+    return read_po(io.BytesIO((tmp_path / "found.pot").read_bytes()))
 
 
-def literals(node):
-    """The texts that an argument can be, None where it is not written out."""
-    if isinstance(node, ast.IfExp):
-        texts = literals(node.body), literals(node.orelse)
-        return None if None in texts else [*texts[0], *texts[1]]
-    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+def ids(catalog):
+    return {message.id if isinstance(message.id, str) else message.id[0] for message in catalog if message.id}
 
 
-def calls():
-    """(function, texts or None, where) of every call of a function of :mod:`speedkit.words` in the package."""
+def test_every_message_has_its_french_and_no_french_is_left_over(tmp_path):
+    found = extracted(tmp_path)
+    assert len(found) > 300, "pybabel found next to nothing"
+    assert ids(found) - ids(CATALOG) == set()
+    assert ids(CATALOG) - ids(found) - {","} == set()
+    assert {message.id for message in found if message.pluralizable} == {
+        message.id for message in CATALOG if message.pluralizable
+    }
+
+
+def test_only_what_is_written_out_is_a_message():
+    """Else a sentence could escape pybabel, and the tests of this file."""
+    hidden = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name in ("messages.py", "french.py"):
-            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PLACES:
-                for argument in node.args[PLACES[node.func.id]]:
-                    yield node.func.id, literals(argument), f"{path.name}:{node.lineno}", node
-
-
-USED = {name: {text for found, texts, *_ in calls() if found == name for text in texts or ()} for name in PLACES}
-TABLES = {*TITLES.values(), *(metric.title for metric in METRICS.values()), *STATUSES, *CHOICES}
-TABLES |= {field.metadata["help"] for field in dataclasses.fields(Recipe)}
-TABLES |= {claim.sentence for claims in CLAIMS.values() for claim in claims}
-
-
-def test_only_what_is_written_out_is_said_and_only_the_rest_is_retold():
-    """Else a sentence could escape the tests of this file."""
-    hidden = [where for function, texts, where, _ in calls() if texts is None and function != "translate"]
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("N_", "ngettext"):
+                texts = node.args[: 2 if node.func.id == "ngettext" else 1]
+                if not all(isinstance(text, ast.Constant) for text in texts):
+                    hidden.append(f"{path.name}:{node.lineno}")
     assert hidden == []
 
 
-def test_every_sentence_has_its_french():
-    assert (USED["say"] | USED["plural"]) - SAID.keys() - KEPT.keys() == set()
-    assert (USED["english"] | USED["translate"] | TABLES) - KEPT.keys() == set()
+def test_no_name_hides_the_function_that_translates():
+    """In a module that imports ``_``, a loop over ``_`` would make it a number."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.ImportFrom) and "_" in [name.name for name in node.names] for node in tree.body):
+            stored = [
+                node.lineno
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Name) and node.id == "_" and not isinstance(node.ctx, ast.Load)
+            ]
+            named = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.arg) and node.arg == "_"]
+            assert stored + named == [], path.name
 
 
-def test_no_french_is_left_over():
-    assert SAID.keys() - USED["say"] - USED["plural"] == set()
-    assert KEPT.keys() - USED["english"] - USED["translate"] - TABLES == set()
-    assert SAID.keys() & KEPT.keys() == set()
+def placeholders(text):
+    return Counter(name for _text, name, *_rest in string.Formatter().parse(text) if name is not None)
 
 
-@pytest.mark.parametrize("table", [SAID, KEPT], ids=["said", "kept"])
-def test_the_french_has_the_same_placeholders(table):
-    for sentence, text in table.items():
-        assert Counter(fields(sentence)) == Counter(fields(text)), sentence
-        assert all(count == 1 for count in Counter(fields(sentence)).values()), (
-            sentence
-        )  # each is one group of a pattern
+def texts(message):
+    """(English, French) of a message, once for each plural form."""
+    if not message.pluralizable:
+        return [(message.id, message.string)]
+    return list(zip(message.id, message.string, strict=True))
+
+
+def test_the_french_has_the_same_placeholders():
+    for message in CATALOG:
+        for english, french in texts(message) if message.id else []:
+            assert french, english
+            assert placeholders(english) == placeholders(french), english
+        assert not message.fuzzy, message.id
 
 
 def test_every_placeholder_is_given():
     """Where a call names its values, they are those of its sentences."""
-    for function, texts, where, call in calls():
-        named = {keyword.arg for keyword in call.keywords}
-        if None in named or function == "translate":
-            continue
-        expected = {name for text in texts for name in fields(text)} - ({"n"} if function == "plural" else set())
-        assert named == expected or (function == "plural" and named >= expected), where
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            count = {"_": 1, "Message": 1, "ngettext": 2, "plural_message": 2}.get(node.func.id, 0)
+            given = {keyword.arg for keyword in node.keywords}
+            said = [text.value for text in node.args[:count] if isinstance(text, ast.Constant)]
+            if not said or None in given:
+                continue
+            expected = set().union(*map(placeholders, said))
+            assert given == expected - ({"n"} if count == 2 else set()), f"{path.name}:{node.lineno}"
+
+
+def test_the_catalog_is_well_formed(tmp_path):
+    """As gettext's own tool sees it, where it is installed."""
+    if shutil.which("msgfmt"):
+        command = ["msgfmt", "--check-header", "--check-domain", "-o", tmp_path / "fr.mo", LOCALE / "fr.po"]
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def test_the_french_is_written_as_french_is():
-    for text in messages._typeset().values():
-        assert not re.search(r"[^\s(«:]  ?[:;!?%»]|« ", text.replace(SPACE, "~")), text
-        assert not re.search(r"(?<![\s~(<&]):(?![\w/])|\w[;?!»%](?!\w)", text.replace("SPEEDKIT_SMOKE", "")), text
-        assert "..." not in text.replace("folder=...", ""), text
-        assert not re.search(r"\w'\w", text), text
+    for message in CATALOG:
+        for _english, text in texts(message) if message.id and message.id != "," else []:
+            assert not re.search(r"[^\s(«:]  ?[:;!?%»]|« ", text.replace(SPACE, "~")), text
+            assert not re.search(r"(?<![\s~(<&]):(?![\w/])|\w[;?!»%](?!\w)", text.replace("SPEEDKIT_SMOKE", "")), text
+            assert "..." not in text.replace("folder=...", ""), text
+            assert not re.search(r"\w'\w", text), text
+
+
+def test_a_third_language_is_one_more_file(tmp_path, monkeypatch):
+    catalog = Catalog(locale="de")
+    catalog.add(",", ".")
+    catalog.add(("{n} step", "{n} steps"), ("{n} Schritt", "{n} Schritte"))
+    with open(tmp_path / "de.po", "wb") as file:
+        write_po(file, catalog)
+    monkeypatch.setattr(messages, "LOCALE", tmp_path)
+    assert languages() == ("en", "de")
+    language("de")
+    assert ngettext("{n} step", "{n} steps", 1200) == "1.200 Schritte"
+    assert ngettext("{n} step", "{n} steps", 1) == "1 Schritt"
+    assert _("lower") == "lower"  # what is not translated yet is English
+    language("en")
 
 
 # Which language
@@ -225,23 +279,23 @@ def test_another_language_is_refused_and_changes_nothing(wrong, french):
 
 def test_a_sentence_is_said_in_the_language_in_force():
     said = {}
-    for code in LANGUAGES:
+    for code in languages():
         language(code)
-        said[code] = say("{low} to {high}", low="0.5", high="{0.6}")
+        said[code] = _("{low} to {high}", low="0.5", high="{0.6}")
     assert said == {"en": "0.5 to {0.6}", "fr": "0.5 à {0.6}"}
 
 
 def test_what_the_table_lacks_is_said_in_english(french):
-    assert say("An {adjective} sentence.", adjective="unknown") == "An unknown sentence."
-    assert translate("Some learner's own words: 12 of 13 pairs.") == "Some learner's own words: 12 of 13 pairs."
+    assert _("An {adjective} sentence.", adjective="unknown") == "An unknown sentence."
+    assert _("Some learner's own words: 12 of 13 pairs.") == "Some learner's own words: 12 of 13 pairs."
 
 
 @pytest.mark.parametrize(("n", "en", "fr"), [(0, "0 machines", "0 machine"), (1, "1 machine", "1 machine")])
 def test_plurals(n, en, fr):
-    assert plural(n, "{n} machine", "{n} machines") == en
+    assert ngettext("{n} machine", "{n} machines", n) == en
     language("fr")
-    assert plural(n, "{n} machine", "{n} machines") == fr
-    assert plural(1200, "{n} machine", "{n} machines") == "1\N{NARROW NO-BREAK SPACE}200 machines"
+    assert ngettext("{n} machine", "{n} machines", n) == fr
+    assert ngettext("{n} machine", "{n} machines", 1200) == "1\N{NARROW NO-BREAK SPACE}200 machines"
 
 
 def test_thousands_are_never_a_comma_in_french():
@@ -250,35 +304,76 @@ def test_thousands_are_never_a_comma_in_french():
     assert (number(12345.6), percent(0.123)) == ("12\N{NARROW NO-BREAK SPACE}346", f"12.3{SPACE}%")
 
 
-def test_a_kept_sentence_is_recognised_with_its_figures_and_what_is_kept_inside_it():
-    loss = str(_not_finite(math.nan, 7))
-    kept = english("pair {pair} of {pairs}, {arm}: {error}", pair=2, pairs=5, arm="variant", error=loss)
-    assert translate(kept) == kept
+def test_a_stored_sentence_is_shown_in_any_language_with_its_values_and_the_messages_inside_it():
+    loss = message_of(_not_finite(math.nan, 7))
+    stored = Message("pair {pair} of {pairs}, {arm}: {error}", pair=2, pairs=5, arm=Message("variant"), error=loss)
+    assert _(stored) == stored == f"pair 2 of 5, variant: {loss}"
     language("fr")
-    assert translate(kept) == typeset(
-        "paire 2 sur 5, variante : La perte est devenue nan au pas 7 : baissez le taux d'apprentissage, ou choisissez "
-        "une précision de plus grande étendue."
+    assert _(stored) == (
+        f"paire 2 sur 5, variante{SPACE}: La perte est devenue nan au pas 7{SPACE}: baissez le taux d’apprentissage, ou "
+        "choisissez une précision de plus grande étendue."
     )
-    assert translate(english("{name} is missing", name="'a is unknown'")) == "'a is unknown' manque"
+    assert stored == f"pair 2 of 5, variant: {loss}", "what is stored stays English"
 
 
-def test_in_a_text_too_long_to_be_the_kits_nothing_is_looked_for(french, monkeypatch):
-    monkeypatch.setattr(messages, "_in_french", lambda sentence: pytest.fail("it was looked into"))
-    long = "pair 1 of 2, " * messages.LONGEST
-    assert translate(long) == long
+def test_a_value_is_never_translated_even_where_it_is_a_word_of_ours(french):
+    assert _("variant") == "variante"
+    assert "variant:" in _(Message("{name} has no bf16 arithmetic: it is emulated.", name="variant:"))
 
 
-def test_every_kept_sentence_is_recognised_as_itself(french):
-    for sentence, text in KEPT.items():
-        values = {name: str(10 + i) for i, name in enumerate(fields(sentence))}
-        assert translate(english(sentence, **values)) == typeset(text).format(**values), sentence
+@pytest.mark.parametrize("n", [0, 1, 1200])
+def test_a_stored_plural(n):
+    stored = plural_message("{n} step", "{n} steps", n)
+    assert stored == f"{n:,} step{'' if n == 1 else 's'}"
+    assert Message.from_json(json.loads(json.dumps(stored.to_json()))).to_json() == stored.to_json()
+    language("fr")
+    assert _(stored) == f"{whole(n)} pas"
 
 
-def test_a_sentence_costs_next_to_nothing(french):
-    """No file is read and nothing is searched: it is one look into a dict."""
-    say("{low} to {high}", low=1, high=2)
-    code = say.__code__
-    assert set(code.co_names) <= {"_said", "get", "format"}
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "value"]),
+        st.one_of(st.text(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False)),
+        min_size=2,
+    )
+)
+def test_a_stored_sentence_survives_a_file(values):
+    stored = Message("{name}: {value}", **values)
+    read = Message.from_json(json.loads(json.dumps(stored.to_json())))
+    assert (read, read.msgid, read.values) == (stored, stored.msgid, stored.values)
+    assert pickle.loads(pickle.dumps(stored)).to_json() == stored.to_json()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {},
+        {"msgid": 3, "values": {}},
+        {"msgid": "{name}", "values": []},
+        {"msgid": "{name.real}", "values": {"name": "x"}},
+        {"msgid": "{0}", "values": {"name": "x"}},
+        {"msgid": "a", "values": {}, "more": 1},
+        {"msgid": "a", "values": {}, "plural": "b", "n": "3"},
+        ["a"],
+        7,
+        None,
+    ],
+    ids=repr,
+)
+def test_a_file_that_holds_no_message_is_refused(stored):
+    with pytest.raises(ValueError, match="is not a message that speedkit stores"):
+        Message.from_json(stored)
+
+
+def test_a_message_is_text_for_everybody_else():
+    note = Message("{name} has no bf16 arithmetic: it is emulated.", name="A chip")
+    assert note == "A chip has no bf16 arithmetic: it is emulated."
+    assert note.startswith("A chip")
+    assert html.escape(Message("{name} has no bf16 arithmetic: it is emulated.", name="<b>")).startswith("&lt;b&gt;")
+    assert str(CannotRun(note)) == note
+    assert message_of(CannotRun(note)) is note
+    assert message_of(ValueError("said")) == "said"
+    assert message_of(ValueError()) == "ValueError"
 
 
 # What is shown
@@ -352,8 +447,8 @@ def shown_of(comparison):
 def test_nothing_english_is_left_in_a_comparison(masked):
     for comparison in comparisons():
         comparison.notes = [
-            english("It waited {time} for its turn among the comparisons on this machine.", time="3 s"),
-            english("The disk cache was filled before the first counted run: it is compared warm."),
+            Message("It waited {time} for its turn among the comparisons on this machine.", time="3 s"),
+            N_("The disk cache was filled before the first counted run: it is compared warm."),
         ]
         assert left(shown_of(comparison), "it broke") == []
         texts = [text.get_text() for text in comparison_figure.figure(comparison).figure.findobj(Text)]
@@ -364,7 +459,7 @@ def test_nothing_english_is_left_while_a_comparison_is_made(masked, capsys):
     def one_step(recipe, run):
         with run.recording():
             run.machine = {"device": "cpu"}
-            run.note(english("{name} has no bf16 arithmetic: it is emulated.", name="77"))
+            run.note(Message("{name} has no bf16 arithmetic: it is emulated.", name="77"))
             yield run.step(step_s=0.1)
             if recipe.cache == "ram":
                 raise NotFinite("99")
@@ -404,7 +499,7 @@ def test_nothing_english_is_left_in_a_panel(masked, quick, monkeypatch):
     assert left(widgets_of(panel.box), "EPYC", *name_of_this_machine()) == []
     run = panel.run(precision="bf16")
     assert run.status == "finished"
-    panel._progress = Progress(english("images evaluated"), 5, 10)
+    panel._progress = Progress(N_("images evaluated"), 5, 10)
     panel._show_progress(run)
     assert left(widgets_of(panel.box), *name_of_this_machine()) == []
     assert left(panel._keepsake["text/plain"]) == []
@@ -478,12 +573,12 @@ def test_nothing_english_is_left_of_the_machine_and_its_neighbours(masked, monke
         for more in ({}, {"device": "cuda:0"}, {"device": "cuda:0", "tf32": True, "device_memory": 2**34}):
             machine = dataclasses.replace(here, bf16=bf16, name="77", **more)
             sentences += [repr(machine), bare(machine._repr_html_()), capacity(machine)]
-            sentences += map(translate, machine.check(Recipe(precision="bf16", workers=here.cores + 1)))
-            sentences += map(translate, machine.check(Recipe(workers=1, cache="device")))
+            sentences += map(_, machine.check(Recipe(precision="bf16", workers=here.cores + 1)))
+            sentences += map(_, machine.check(Recipe(workers=1, cache="device")))
     neighbours = OtherWork(Recipe(device="cpu"))
     for count in (1, 2):
         neighbours.runs = count
-        sentences.append(translate(neighbours.note()))
+        sentences.append(_(neighbours.note()))
     assert all(sentences)
     assert left("\n".join(sentences), "TF32", "fp16", "tensor", "torch", "speedkit") == []
 
@@ -493,7 +588,7 @@ def test_nothing_english_is_left_of_the_machine_and_its_neighbours(masked, monke
 
 def in_both(make):
     """What ``make()`` gives in English and in French."""
-    for code in LANGUAGES:
+    for code in languages():
         language(code)
         yield make()
     language("en")
@@ -531,7 +626,7 @@ def test_a_comparison_and_its_runs_are_made_the_same_in_both_languages(quick):
 
 def test_a_run_is_kept_in_english(tmp_path, french):
     run = trained(status="running")
-    run.note(english("{name} has no bf16 arithmetic: it is emulated.", name="A chip"))
+    run.note(Message("{name} has no bf16 arithmetic: it is emulated.", name="A chip"))
     with pytest.raises(KeyboardInterrupt), run.recording():
         raise KeyboardInterrupt
     kept = json.loads(run.save(tmp_path / "run.json").read_text(encoding="utf-8"))
@@ -572,14 +667,14 @@ def test_a_french_and_an_english_learner_share_one_board(tmp_path):
     folder = tmp_path / "board"
     folder.mkdir()
     sentences = []
-    for code, name in zip(LANGUAGES, ("Ada", "Émilie"), strict=True):
+    for code, name in zip(languages(), ("Ada", "Émilie"), strict=True):
         language(code)
         sentences.append(
             str(share(compared(pairs=5 if name == "Ada" else 3), name, folder, prediction=predict("cache", step_s=2)))
         )
     assert sentences == [
         "On the board as Ada: cache off → ram, with 1 prediction beside it.",
-        typeset("Au tableau, sous le nom de Émilie : cache off → ram, avec 1 prédiction à côté."),
+        (f"Au tableau, sous le nom de Émilie{SPACE}: cache off → ram, avec 1 prédiction à côté."),
     ]
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     assert {text for kept in contents for row in kept["rows"] for text in (row["verdict"], row["title"])} <= {
@@ -587,7 +682,7 @@ def test_a_french_and_an_english_learner_share_one_board(tmp_path):
         *(row.title for row in (*compared().rows, *compared(pairs=3).rows)),
         "too few pairs to judge",
     }
-    for code in LANGUAGES:
+    for code in languages():
         language(code)
         board = Board(folder, "cache", "step_s")
         assert {result.nickname for result in board.results} == {"Ada", "Émilie"}
@@ -617,7 +712,7 @@ def test_skipped_files_are_named_in_the_language_in_force(tmp_path, french):
     board.stop()
 
 
-@pytest.mark.parametrize("code", LANGUAGES)
+@pytest.mark.parametrize("code", languages())
 @pytest.mark.parametrize("loss", [0.00123, 12345.6])
 def test_the_words_of_the_figure_stay_on_it(code, loss):
     language(code)
@@ -678,6 +773,6 @@ def test_a_panel_says_in_french_what_is_wrong_with_a_value(quick, french):
     panel.controls["batch_size"].value = "0"
     panel.start()
     said = html.unescape(bare(panel.problem.value)).strip()
-    assert said == typeset("batch_size=0 n'est pas permis : donnez un nombre entier de 1 à 65536.")
+    assert said == ("batch_size=0 n’est pas permis\N{NO-BREAK SPACE}: donnez un nombre entier de 1 à 65536.")
     with pytest.raises(ValueError, match="is not allowed: give a whole number"):  # for whoever programs, as it was
         quick.but(batch_size=0)

@@ -14,7 +14,7 @@ from speedkit.comparison.stats import NEEDED_PAIRS
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.errors import NotFinite
-from speedkit.support.messages import N_, Message, _
+from speedkit.support.messages import N_, Message, _, message_of
 from speedkit.support.settings import smoke
 from speedkit.train import train
 
@@ -98,7 +98,7 @@ def _running(comparison, train, each_step, recipes, plan):
             except NotFinite as error:
                 sentence = Message(
                     N_("pair {pair} of {pairs}, {arm}: {error}") if place else N_("warm-up, {arm}: {error}"),
-                    **{"arm": arm, "error": error} | place,
+                    **{"arm": Message(arm), "error": message_of(error)} | place,
                 )
                 comparison.note(sentence)
                 failed = True

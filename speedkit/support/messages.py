@@ -122,7 +122,8 @@ class Message(str):
                 for name, value in stored["values"].items()
             }
             plural, n = stored.get("plural", ""), stored.get("n")
-            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)):
+            texts = isinstance(stored["msgid"], str) and isinstance(plural, str)
+            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or not texts:
                 raise ValueError("unknown parts")
             return cls(stored["msgid"], plural, n, **values)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
