@@ -19,7 +19,7 @@ from tests.benchmarks import keep, result
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 COLLECT = """
 import json as _json
-from speedkit.compare import Comparison as _Comparison
+from speedkit import Comparison as _Comparison
 
 print(_json.dumps({
     _name: {
