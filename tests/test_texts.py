@@ -319,9 +319,8 @@ def ways_to_the_board(cells):
 
     Of each line, the result and the prediction that it shares, or None; then what the lesson itself calls the two.
     """
-    shown = [
-        (at, re.search(r"^sk\.beside\((\w+), (\w+)\)", cell.source, re.MULTILINE)) for at, cell in enumerate(cells)
-    ]
+    scored = re.compile(r"^sk\.score_prediction\((\w+), (\w+)\)", re.MULTILINE)
+    shown = [(at, scored.search(cell.source)) for at, cell in enumerate(cells)]
     ((at, names),) = [(at, found) for at, found in shown if found and cells[at].cell_type == "code"]
     text = "\n\n".join(cell.source for cell in cells[at + 1 :] if cell.cell_type == "markdown")
     text = re.split(r"^## ", text, maxsplit=1, flags=re.MULTILINE)[0]
