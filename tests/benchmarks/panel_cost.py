@@ -22,10 +22,8 @@ from tests.benchmarks import keep, ratio
 from tests.benchmarks.by_hand import now, steps_by_hand
 
 RECIPE = sk.Recipe(cache="ram", batch_size=11, epochs=1)  # 5,000 steps per epoch, and no evaluation between them
-PLAN = {
-    200: {"block": 50, "runs": 40},
-    5_000: {"block": 125, "runs": 3},
-}  # steps per run -> steps per block, runs
+# steps per run -> steps per block, runs
+PLAN = {200: {"block": 50, "runs": 40}, 5_000: {"block": 125, "runs": 3}}
 BY_HAND, PANEL = "by hand", "panel"
 
 

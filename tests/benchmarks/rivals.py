@@ -30,7 +30,7 @@ def usual_network(batchnorm: bool) -> nn.Sequential:
 
 
 def kit_network() -> nn.Sequential:
-    """The kit's small network with norms, but without the layer that normalises pixels: these are already normalised."""
+    """The kit's small network with norms, but without the layer that normalises pixels: here the loader does that."""
     unused = torch.ones(1)
     return build("small", (1, 28, 28), 10, mean=unused, std=unused, batchnorm=True)[1:]
 
