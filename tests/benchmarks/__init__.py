@@ -1,4 +1,4 @@
-"""Timings, as ratios of two ways measured side by side in one run. Results with their hardware lie in ``results``."""
+"""Benchmarks, mostly ratios of two ways to do one thing, measured in one run. ``results`` has figures and hardware."""
 
 import itertools
 import json
@@ -16,13 +16,13 @@ from speedkit.support.units import seconds as in_words
 from speedkit.support.units import size
 
 RESULTS = Path(__file__).parent / "results"
-os.environ["SPEEDKIT_LANGUAGE"] = language("en")  # results and the browser's buttons, whatever the locale
+os.environ["SPEEDKIT_LANGUAGE"] = language("en")  # English results and buttons, whatever the locale
 
 
 def paired(ways: dict, pairs: int, seed: int = 0) -> dict:
-    """Times two ways in interleaved pairs and random order; gives the ratio of the first to the second.
+    """Times two ways in pairs, each in random order, and returns the ratio of the first to the second.
 
-    ways: name -> () -> seconds.
+    ways: name -> a function () -> seconds.
     """
     draw, times = np.random.default_rng(seed), {name: [] for name in ways}
     for pair in range(pairs):
@@ -36,9 +36,9 @@ def paired(ways: dict, pairs: int, seed: int = 0) -> dict:
 
 
 def ratio(times: dict) -> dict:
-    """The first way's time over the second's: median and Student's t interval, 95 %, on the logarithms of the ratios.
+    """The first way's time over the second's: the median and Student's t interval (95 %) of the ratios' logarithms.
 
-    times: name -> seconds, one a pair.
+    times: name -> seconds, one value per pair.
     """
     first, second = times.values()
     median, between = _middle(np.log(first) - np.log(second))
@@ -46,13 +46,13 @@ def ratio(times: dict) -> dict:
 
 
 def several(seconds: list) -> dict:
-    """How long something took: median and Student's t interval, 95 %, on the logarithms."""
+    """How long something took: the median and Student's t interval (95 %) of the logarithms."""
     median, between = _middle(np.log(seconds))
     return {"median_s": median, "interval": between, "seconds": seconds}
 
 
 def sizes(found: list) -> dict:
-    """How many bytes something took: median and interval, as in :func:`several`."""
+    """How many bytes something took: the median and interval, as in :func:`several`."""
     median, between = _middle(np.log(found))
     return {"bytes": median, "interval": between, "each": found}
 
@@ -63,19 +63,19 @@ def _middle(logarithms):
 
 
 def central(figure: dict, ratio_in_words) -> tuple:
-    """A figure's median, and the function that puts it and the ends of its interval in words."""
+    """A figure's median, and the function that formats it and the ends of its interval."""
     if "ratio" in figure:
         return figure["ratio"], ratio_in_words
     return (figure["bytes"], size) if "bytes" in figure else (figure["median_s"], in_words)
 
 
 def result(name: str) -> Path:
-    """The file of a benchmark's figures on this kind of device."""
+    """The file with a benchmark's figures for this kind of device."""
     return RESULTS / f"{name}-{hardware.machine().kind}.json"
 
 
 def keep(name: str, figures: dict) -> Path:
-    """Writes a benchmark's figures with the hardware and the versions that gave them."""
+    """Saves a benchmark's figures with the hardware and the library versions behind them."""
     machine = hardware.machine().to_dict()
     system = {"platform": platform.platform(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
     RESULTS.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ def keep(name: str, figures: dict) -> Path:
 
 
 def table() -> str:
-    """Every kept ratio and duration with its interval, one a line."""
+    """Every saved ratio, duration and size with its interval, one per line."""
     rows = []
     for path in sorted(RESULTS.glob("*.json")):
         kept = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The same training as a recipe's, written by hand: what ``train``, meter and panel are measured against."""
+"""A recipe's training, written by hand: what ``train``, the meter and the panel are compared with."""
 
 import itertools
 import time
@@ -14,14 +14,14 @@ from speedkit.train import new_model
 
 
 def now() -> float:
-    """The time at which everything that was asked of a GPU is done."""
+    """The time once the GPU has finished all its work."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def steps_by_hand(recipe):
-    """The steps of a loop without meter, run, evaluation and panel, one at a time."""
+    """Trains without meter, record, evaluation or panel; a generator that yields after each step."""
     device = hardware.machine(recipe.device).device
     data = drain(load(recipe))
     model = new_model(recipe, data).to(device)

@@ -1,6 +1,6 @@
-"""What the kit itself takes: the time to import it, and the memory of a long run's record and of its chart.
+"""What the kit itself takes: the time to import it, and the memory for the record and the chart of a long run.
 
-``python -m tests.benchmarks.footprint`` takes about three minutes on two cores. Nothing else should run meanwhile.
+``python -m tests.benchmarks.footprint`` takes about three minutes on two cores. Run nothing else meanwhile.
 """
 
 import gc
@@ -17,25 +17,25 @@ from speedkit.run import Run
 from tests.benchmarks import keep, paired, sizes
 
 PAIRS = 15
-PROCESSES = 7  # in each of which memory is measured once: what one has freed would hide what it takes next
+PROCESSES = 7  # memory is measured once in each: memory freed earlier would hide what is taken next
 STEPS = 100_000
 
 
 def import_seconds(code: str) -> float:
-    """Seconds that a new Python takes from its start to its end."""
+    """Seconds from start to end of a new Python process that runs ``code``."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True)
     return time.perf_counter() - start
 
 
 def record_and_chart(steps: int = STEPS) -> int:
-    """Bytes by which this process grows with the record of a long run, its live chart and its figure."""
+    """Bytes by which this process grows when it holds the record of a long run, its live chart and its figure."""
     from speedkit.lab import chart
 
     def drawn(run):
         return chart.svg(run), chart.text(run), chart.png(run)
 
-    drawn(_recorded(10))  # loads what drawing needs, whatever is drawn
+    drawn(_recorded(10))  # loads the drawing libraries before memory is read
     gc.collect()
     before = psutil.Process().memory_info().rss
     run = _recorded(steps)
@@ -47,7 +47,7 @@ def record_and_chart(steps: int = STEPS) -> int:
 
 
 def in_a_new_process() -> int:
-    """What :func:`record_and_chart` gives in a new Python."""
+    """The result of :func:`record_and_chart` in a new Python process."""
     code = "from tests.benchmarks.footprint import record_and_chart; print(record_and_chart())"
     return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
@@ -60,7 +60,7 @@ def _recorded(steps):
 
 
 def main():
-    import_module("ipywidgets")  # where it is not installed, there is nothing to compare with
+    import_module("ipywidgets")  # fails now if it is not installed: there would be nothing to compare with
     codes = {"speedkit": "import speedkit", "torch and ipywidgets": "import torch, ipywidgets"}
     ways = {name: partial(import_seconds, code) for name, code in codes.items()}
     for way in ways.values():

@@ -1,7 +1,7 @@
-"""Every lesson run whole, several times: the seconds it takes, the verdicts it reaches, and what its losing cells show.
+"""Runs each lesson in full, several times: its seconds, its verdicts, and what its "Make it lose" cells show.
 
-``python -m tests.benchmarks.lessons [TIMES [NAME ...]]``, for instance ``3 06_caching``; without arguments all lessons
-run three times, which takes about half an hour on two cores. Nothing else should run meanwhile.
+``python -m tests.benchmarks.lessons [TIMES [NAME ...]]``, for example ``3 06_caching``. Without arguments, all lessons
+run three times, which takes about half an hour on two cores. Run nothing else meanwhile.
 """
 
 import json
@@ -35,12 +35,12 @@ print(_json.dumps({
 
 
 def whole(path: Path) -> dict:
-    """Runs one notebook in a kernel of its own, at full length; raises where a cell does."""
+    """Runs one notebook in its own kernel, at full length; passes on the error of a failing cell."""
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(COLLECT))
     client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(NOTEBOOKS)}})
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as runs:  # a learner's own predictions and comparisons are left alone
+    with tempfile.TemporaryDirectory() as runs:  # so that a learner's own predictions and comparisons stay untouched
         client.execute(env=os.environ | {"SPEEDKIT_SMOKE": "0", "SPEEDKIT_RUNS": runs})
     seconds = time.perf_counter() - start
     collected = "".join(output["text"] for output in notebook.cells.pop().outputs if output["output_type"] == "stream")
@@ -48,7 +48,7 @@ def whole(path: Path) -> dict:
 
 
 def losing(notebook) -> list[str]:
-    """The texts that the cells under the headings "Make it lose" show."""
+    """The text output of the cells under the "Make it lose" headings."""
     found, inside = [], False
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -1,8 +1,8 @@
-"""How many images a second each way of loading delivers, against what people would otherwise write.
+"""How many images per second the kit delivers, compared with what people would otherwise write.
 
-Every way delivers whole epochs of shuffled batches with labels, without workers, in the process that would train.
-Warmed up: files are in the system's cache, the kit's caches are filled. ``python -m tests.benchmarks.loading`` takes
-about four minutes on two cores. Nothing else should run meanwhile.
+Each way delivers whole epochs of shuffled batches with labels, without workers, in the process that would train. All
+are warmed up: files are in the page cache, and the kit's caches are filled.
+``python -m tests.benchmarks.loading`` takes about four minutes on two cores. Run nothing else meanwhile.
 """
 
 import gzip
@@ -31,7 +31,7 @@ PAIRS = 11
 
 
 class PerThousand:
-    """Seconds for a thousand images out of an endless line of batches, of which each call takes so many."""
+    """Seconds per thousand images from an endless stream of batches; each call takes ``images`` of them."""
 
     def __init__(self, batches, images: int):
         self.batches, self.count = iter(batches), max(1, images // BATCH)
@@ -46,7 +46,7 @@ class PerThousand:
 
 
 def kit(recipe: sk.Recipe):
-    """The kit's batches without end. The first epoch, which fills a cache, has gone by."""
+    """The kit's batches, without end and without the first epoch, which fills the cache."""
     device = hardware.machine(recipe.device).device
     loader = drain(make_loader(recipe, drain(load(recipe)), device))
     for _ in loader.epoch(0):
@@ -57,7 +57,7 @@ def kit(recipe: sk.Recipe):
 
 
 def loaded(dataset: Dataset):
-    """What a DataLoader with its usual settings makes of a data set, on the device, without end."""
+    """The batches of a DataLoader with its usual settings, on the device, without end."""
     device = hardware.machine().device
     loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, drop_last=True)
     while True:
@@ -66,13 +66,13 @@ def loaded(dataset: Dataset):
 
 
 def newcomer_transform(size: int = 28):
-    """Crop, flip and normalise an image, as the tutorials do it."""
+    """Crops, flips and normalises an image, as the tutorials do."""
     steps = [transforms.RandomCrop(size, padding=SHIFT), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     return transforms.Compose([*steps, transforms.Normalize((0.286,), (0.353,))])
 
 
 def torchvision_set(root: Path, train: bool = True, transform=None) -> FashionMNIST:
-    """torchvision's own data set, from the kit's files, unpacked where it looks for them."""
+    """torchvision's own dataset, from the kit's files, unpacked where torchvision expects them."""
     raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for name in data.FILES.values():
@@ -83,7 +83,7 @@ def torchvision_set(root: Path, train: bool = True, transform=None) -> FashionMN
 
 
 def by_masks(images: torch.Tensor, labels: torch.Tensor):
-    """Whole-set crops as in fast CIFAR-10 trainings (Jordan 2024): for every offset, the images that drew it, by mask.
+    """Crops of the whole dataset, as in fast CIFAR-10 training (Jordan 2024): for each offset, a mask picks its images.
 
     Images uint8 [N, 1, 28, 28] and labels [N], both on the device.
     """
@@ -101,7 +101,7 @@ def by_masks(images: torch.Tensor, labels: torch.Tensor):
 
 
 class Opened(Dataset):
-    """Picture files, opened and decoded at every access."""
+    """Image files that are opened and decoded at every access."""
 
     def __init__(self, paths, labels):
         self.paths, self.labels = paths, labels

@@ -1,12 +1,12 @@
 """Seconds to 90 % test accuracy on Fashion-MNIST: the last lesson's recipe against what people would otherwise run.
 
-The recipe's steps are fixed beforehand, and its whole run counts: loading, training, every evaluation. For the others
-only loading and training count, and they end at the first epoch after which they have 90 % on the test images, looked
-at between the epochs, off the clock: what is unfair in this is in their favour. The newcomer's loader crops and flips,
-as the tutorials' do; the others, like the recipe, do without.
+The recipe's steps are fixed in advance, and its whole run counts: loading, training and every evaluation. For the
+others only loading and training count. They end after the first epoch with 90 % accuracy on the test images, which are
+read between epochs with the clock stopped. Any unfairness is in their favour. The newcomer's loader crops and flips,
+as in the tutorials; the others, like the recipe, do not.
 
-``python -m tests.benchmarks.ninety`` takes about 25 minutes on two cores. Nothing else should run meanwhile. Without
-fast.ai and Lightning their rows are left out.
+``python -m tests.benchmarks.ninety`` takes about 25 minutes on two cores. Run nothing else meanwhile. If fast.ai or
+Lightning is not installed, its row is left out.
 """
 
 import importlib.util
@@ -28,13 +28,13 @@ from tests.benchmarks.loading import newcomer_transform, torchvision_set
 SEEDS = range(5)
 TARGET = 0.9
 MOST_EPOCHS = 20
-# What notebooks/07_all_together.ipynb ends with where cache and channels-last pay: the two that do on most machines.
+# The last recipe of notebooks/07_all_together.ipynb if cache and channels_last pay, as they do on most machines.
 RECIPE = sk.Recipe(cache="device", channels_last=True, batchnorm=True, epochs=2, steps=1200, test_at_end=True)
 RECIPE = RECIPE.but(learning_rate=0.06, schedule="one_cycle", weight_decay=5e-4)
 
 
 class Clock:
-    """Seconds that are counted: stopped while an accuracy is read."""
+    """A clock that is stopped while accuracy is read."""
 
     def __init__(self):
         self.seconds, self.began = 0.0, now()
@@ -47,20 +47,20 @@ class Clock:
 
 
 def kit(seed: int, root: Path):
-    """The last lesson's recipe, whole."""
+    """The last lesson's recipe, from start to end."""
     start = now()
     run = sk.fit(RECIPE.but(seed=seed))
     return now() - start, run.scalars["test_accuracy"]
 
 
 def tensors(root: Path, train: bool, transform=None):
-    """torchvision's data set as the tutorials load it, by default without augmentation."""
+    """torchvision's dataset as the tutorials load it; without augmentation unless a transform is given."""
     steps = [transforms.ToTensor(), transforms.Normalize((0.286,), (0.353,))]
     return torchvision_set(root, train, transform or transforms.Compose(steps))
 
 
 def to_the_target(seed: int, root: Path, network, train_epoch, transform=None):
-    """Epochs until the target is reached. ``train_epoch``: (model, loader, number) -> None."""
+    """Trains to the target; gives seconds and accuracy. ``train_epoch``: (model, loader, number) -> None."""
     torch.manual_seed(seed)
     test, clock = rivals.loader(tensors(root, train=False), shuffle=False), Clock()
     batches, model = rivals.loader(tensors(root, True, transform)), network().to(hardware.machine().device)
@@ -75,7 +75,7 @@ def to_the_target(seed: int, root: Path, network, train_epoch, transform=None):
 
 
 def newcomer(seed: int, root: Path):
-    """Batch 64, Adam with its usual rate, a common small network without norms."""
+    """Batch size 64, Adam with its default learning rate, a common small network without norms."""
     state = {}
 
     def epoch(model, batches, number):
@@ -87,7 +87,7 @@ def newcomer(seed: int, root: Path):
 
 
 def same_recipe(seed: int, root: Path):
-    """The kit's steps, rate and schedule by hand, over torchvision's loader, in the usual order of layers."""
+    """The kit's steps, learning rate and schedule by hand, with torchvision's loader and the usual order of layers."""
     torch.manual_seed(seed)
     start = now()
     batches = rivals.loader(tensors(root, train=True))
@@ -102,14 +102,14 @@ def same_recipe(seed: int, root: Path):
 
 
 def fastai(seed: int, root: Path):
-    """``fit_one_cycle`` for one epoch; where that did not do, for one more, and so on."""
+    """``fit_one_cycle`` for one epoch, repeated until the target is reached."""
     return to_the_target(
         seed, root, rivals.kit_network, lambda model, batches, _: rivals.fastai_fit(model, batches, 0.01)
     )
 
 
 def lightning(seed: int, root: Path):
-    """The ``Trainer``, with the kit's steps, rate and schedule; where they did not do, the same again."""
+    """The ``Trainer`` with the kit's steps, learning rate and schedule, repeated until the target is reached."""
 
     def cycle(model, batches, number):
         rivals.lightning_fit(model, batches, RECIPE.learning_rate, RECIPE.steps, epochs=2)
@@ -127,10 +127,10 @@ PACKAGES = {fastai: "fastai.learner", lightning: "lightning"}
 
 
 def measure(others: dict, root: Path) -> dict:
-    """Every seed by every way, in random order."""
+    """Runs every way with every seed, in random order."""
     ways, draw = {"kit": kit} | others, np.random.default_rng(0)
     found = {name: [] for name in ways}
-    tensors(root, train=True)  # unpacks the files, which is no part of anybody's time
+    tensors(root, train=True)  # unpacks the files, outside everyone's time
     for seed in SEEDS:
         for name in draw.permutation(list(ways)):
             seconds, reached = ways[name](seed, root)
@@ -150,9 +150,9 @@ def main():
         if way not in PACKAGES or importlib.util.find_spec(PACKAGES[way].partition(".")[0]) is not None
     }
     for package in {PACKAGES[way] for way in others.values() if way in PACKAGES}:
-        importlib.import_module(package)  # what loading it takes is no part of its time
+        importlib.import_module(package)  # outside its time
     if missing := OTHERS.keys() - others.keys():
-        print(f"Left out, as they are not installed: {', '.join(sorted(missing))}.", file=sys.stderr)
+        print(f"Skipped, because not installed: {', '.join(sorted(missing))}.", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         print(keep("ninety", measure(others, Path(folder))))
 

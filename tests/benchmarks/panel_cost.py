@@ -1,8 +1,8 @@
-"""What watching costs: ``train`` under the live panel, in a real kernel, against the same training written by hand.
+"""What the panel costs: ``train`` under the live panel, in a real kernel, against the same training written by hand.
 
-Both trainings go on at the same time and take turns, a block of steps each, so that a machine that grows slower or
-faster meanwhile does so for both. ``python -m tests.benchmarks.panel_cost`` takes about four minutes on two cores.
-Nothing else should run meanwhile.
+Both run at the same time and alternate, one block of steps each, so that a machine that becomes slower or faster does
+so for both.
+``python -m tests.benchmarks.panel_cost`` takes about four minutes on two cores. Run nothing else meanwhile.
 """
 
 import json
@@ -21,16 +21,17 @@ from speedkit.train import train
 from tests.benchmarks import keep, ratio
 from tests.benchmarks.by_hand import now, steps_by_hand
 
-RECIPE = sk.Recipe(cache="ram", batch_size=11, epochs=1)  # an epoch of 5,000 steps: no evaluation falls between them
-PLAN = {200: {"block": 50, "runs": 40}, 5_000: {"block": 125, "runs": 3}}  # steps of a run -> steps of a turn, runs
+RECIPE = sk.Recipe(cache="ram", batch_size=11, epochs=1)  # 5,000 steps per epoch, and no evaluation between them
+# steps per run -> steps per block, runs
+PLAN = {200: {"block": 50, "runs": 40}, 5_000: {"block": 125, "runs": 3}}
 BY_HAND, PANEL = "by hand", "panel"
 
 
 class Turns:
-    """Lets two threads take turns of ``block`` steps, and keeps how long each was, but for an epoch's first ones.
+    """Lets two threads alternate in blocks of ``block`` steps and records how long each block took.
 
-    rest: seconds after the panel's turn, for whoever draws its last frame. epoch: steps of an epoch, where there are
-    several; the first turn of each holds the evaluation of the one before as well.
+    rest: seconds after each of the panel's blocks, in which its last frame is drawn. epoch: steps per epoch if there
+    are several; the first block of an epoch is not recorded, because it includes the evaluation of the previous one.
     """
 
     def __init__(self, steps: int, block: int, rest: float = 0.0, epoch: int | None = None):
@@ -43,7 +44,7 @@ class Turns:
         self.began = now()
 
     def after(self, name: str, done: int):
-        """Called after each step: ``done`` of them so far."""
+        """Called after each step; ``done`` counts the steps so far."""
         if done % self.block:
             return
         if (done - self.block) % self.epoch:
@@ -56,14 +57,14 @@ class Turns:
 
 
 def by_hand(recipe, turns):
-    """Takes its turns with a loop without meter, run, evaluation and panel."""
+    """The hand-written loop, in its own blocks of steps."""
     turns.begin(BY_HAND)
     for step, _ in enumerate(steps_by_hand(recipe)):
         turns.after(BY_HAND, step + 1)
 
 
 def under_the_panel(recipe, turns, panel=None):
-    """The same training under a panel that draws its live chart at its default rate, in the background."""
+    """The same training in the background, under a panel that draws its live chart at the default rate."""
 
     def in_turns(*args, **named):
         with closing(train(*args, **named)) as records:
@@ -81,7 +82,7 @@ def under_the_panel(recipe, turns, panel=None):
 
 
 def measure(out: str):
-    """Runs in the kernel: the panel against a loop by hand, at every length."""
+    """Runs in the kernel: compares the panel with a hand-written loop, at each length."""
     figures = {}
     for steps, plan in PLAN.items():
         recipe, times = RECIPE.but(steps=steps), {PANEL: [], BY_HAND: []}

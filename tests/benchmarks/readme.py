@@ -1,6 +1,6 @@
-"""The README's table, made of the kept results: ``python -m tests.benchmarks.readme`` writes it there.
+"""``python -m tests.benchmarks.readme`` writes the README's table from the saved results.
 
-A test compares the two, so that the README cannot fall behind.
+A test compares the two, so that the README stays up to date.
 """
 
 import json
@@ -10,51 +10,57 @@ from tests.benchmarks import RESULTS, central
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- made by tests/benchmarks/readme.py: begin -->", "<!-- end -->"
-HAND, USUAL = "the same by hand", "torchvision's loader, crop and flip"
-# (benchmark, its figure, what, against). Against "", a time or a size; else a ratio of times: "as long" or "faster".
-LONG, FAST, LESS = "× {} as long", "{} times faster", "{} times less"
+HAND, USUAL = "a hand-written loop", "torchvision's loader, crop and flip"
+# (benchmark, its figure, what, compared with, wording). Compared with "": a time or a size; otherwise a ratio.
+LONG, FAST, LESS = "{} times as long", "{} times faster", "{} times less"
 ROWS = (
-    ("step_cost", "train / by hand, a step", "a step of `train`, recorded and timed", HAND, LONG),
-    ("step_cost", "added to a step, seconds", "what that adds to a step, added up", "", ""),
-    ("panel_cost", "panel / by hand, 200 steps", "training under the panel, 200 steps", HAND, LONG),
-    ("panel_cost", "panel / by hand, 5000 steps", "the same, 5,000 steps", HAND, LONG),
+    ("step_cost", "train / by hand, a step", "one step of `train`, recorded and timed", HAND, LONG),
+    ("step_cost", "added to a step, seconds", "what `train` adds to a step, measured without a network", "", ""),
+    ("panel_cost", "panel / by hand, 200 steps", "200 steps under the panel", HAND, LONG),
+    ("panel_cost", "panel / by hand, 5000 steps", "5,000 steps under the panel", HAND, LONG),
     (
         "watching",
         "panel in the browser / by hand, 200 steps",
-        "the same with the browser on the same two cores, 200 steps",
+        "200 steps under the panel, with a browser on the same two cores",
         f"{HAND}, no browser",
         LONG,
     ),
     (
         "watching",
         "panel in the browser / by hand, 20000 steps",
-        "the same with the browser, 20,000 steps",
+        "20,000 steps under the panel, with a browser on the same two cores",
         f"{HAND}, no browser",
         LONG,
     ),
-    ("watching", "Run / first step", "from *Run* to the first step on the chart", "", ""),
-    ("watching", "Stop / stopped", "from *Stop* to stopped", "", ""),
-    ("watching", "opening / panel", "from opening a notebook to its panel standing", "", ""),
+    ("watching", "Run / first step", "from *Run* until the first step is on the chart", "", ""),
+    ("watching", "Stop / stopped", "from *Stop* until the run has stopped", "", ""),
+    ("watching", "opening / panel", "from opening a notebook until its panel shows", "", ""),
     (
         "loading",
         "torchvision crop and flip / cache on the device",
-        'images by `cache="device"`, crop and flip',
+        'images from `cache="device"`, crop and flip',
         USUAL,
         FAST,
     ),
-    ("loading", "crop by masks, whole set / cache on the device", "the same", "crop by masks, whole set", FAST),
-    ("loading", "PNG decoded at every access / cache in RAM", 'images by `cache="ram"`', "PNG files, decoded", FAST),
+    ("loading", "crop by masks, whole set / cache on the device", "the same", "cropping by masks, whole dataset", FAST),
+    (
+        "loading",
+        "PNG decoded at every access / cache in RAM",
+        'images from `cache="ram"`',
+        "PNG files, decoded at every access",
+        FAST,
+    ),
     (
         "loading",
         "colour JPEG 224 with crop / the same from a cache in RAM",
-        "the same, 224 x 224 in colour, crop and flip",
-        "JPEG files, decoded",
+        "the same, 224 × 224 in colour, crop and flip",
+        "JPEG files, decoded at every access",
         FAST,
     ),
     (
         "ninety",
         "newcomer's loop / the last recipe, to 90 %",
-        "lesson 7's last recipe, to 90 % on test images",
+        "lesson 7's last recipe, to 90 % test accuracy",
         "a newcomer's loop",
         FAST,
     ),
@@ -62,7 +68,7 @@ ROWS = (
         "ninety",
         "the same recipe over torchvision's loader / the last recipe, to 90 %",
         "the same",
-        "its own recipe over torchvision's loader",
+        "that recipe with torchvision's loader",
         FAST,
     ),
     ("ninety", "fast.ai's fit_one_cycle / the last recipe, to 90 %", "the same", "fast.ai's `fit_one_cycle`", FAST),
@@ -70,11 +76,11 @@ ROWS = (
     (
         "step_overhead",
         "added to a step, fastai / kit",
-        "what the loop adds to a step",
-        "what fast.ai's adds",
+        "what the kit's loop adds to a step",
+        "what fast.ai's loop adds",
         LESS,
     ),
-    ("step_overhead", "added to a step, lightning / kit", "the same", "what Lightning's adds", LESS),
+    ("step_overhead", "added to a step, lightning / kit", "the same", "what Lightning's loop adds", LESS),
     (
         "footprint",
         "import speedkit / import torch and ipywidgets",
@@ -85,16 +91,16 @@ ROWS = (
     (
         "footprint",
         "record of 100,000 steps, with its chart",
-        "memory of a record of 100,000 steps and its chart",
+        "memory for the record of 100,000 steps and its chart",
         "",
         "",
     ),
-    ("watching", "all notebooks under nbmake", "all notebooks under nbmake, cut short", "", ""),
+    ("watching", "all notebooks under nbmake", "all notebooks under nbmake, shortened (`SPEEDKIT_SMOKE=1`)", "", ""),
 )
 
 
 def rows(kind: str = "cpu") -> list[tuple[str, str, str, str]]:
-    """(what, against, median, interval) of each figure that has been kept for this kind of device."""
+    """(what, compared with, median, interval) of each figure saved for this kind of device."""
     found = []
     for benchmark, name, what, against, words in ROWS:
         path = RESULTS / f"{benchmark}-{kind}.json"
@@ -112,8 +118,8 @@ def _ratio(value):
 
 
 def table() -> str:
-    """The table as Markdown, and the line on the hardware below it."""
-    lines = ["| what | against | median | 95 % interval |", "|---|---|---|---|"]
+    """The table as Markdown, followed by a line on the hardware."""
+    lines = ["| what | compared with | median | 95 % interval |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows()]
     machines = {
         "{name}, {cores} cores, torch {torch}".format(**json.loads(path.read_text())["machine"])
@@ -123,7 +129,7 @@ def table() -> str:
 
 
 def written(text: str) -> str:
-    """A README's text with the table in its place."""
+    """The README's text with the new table in place of the old one."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"

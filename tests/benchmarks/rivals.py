@@ -1,6 +1,6 @@
-"""The same training in loops that people would otherwise use: one written by hand, fast.ai's, Lightning's.
+"""The same training in the loops that people would otherwise use: a hand-written one, fast.ai's and Lightning's.
 
-fast.ai and Lightning are needed for these benchmarks only: ``pip install -r tests/benchmarks/requirements.txt``.
+Only these benchmarks need fast.ai and Lightning: ``pip install -r tests/benchmarks/requirements.txt``.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ BATCH = 64
 
 
 def usual_network(batchnorm: bool) -> nn.Sequential:
-    """The kit's small network as tutorials write it: convolution, norm if any, ReLU, pooling."""
+    """The kit's small network as tutorials write it: convolution, norm (if any), ReLU, pooling."""
     layers, channels = [], 1
     for width in (16, 32, 64):
         layers += [nn.Conv2d(channels, width, 3, padding=1), *[nn.BatchNorm2d(width)] * batchnorm]
@@ -30,7 +30,7 @@ def usual_network(batchnorm: bool) -> nn.Sequential:
 
 
 def kit_network() -> nn.Sequential:
-    """The kit's small network with its norms, less the part that normalises pixels: its images are normalised."""
+    """The kit's small network with norms, but without the layer that normalises pixels: here the loader does that."""
     unused = torch.ones(1)
     return build("small", (1, 28, 28), 10, mean=unused, std=unused, batchnorm=True)[1:]
 
@@ -40,14 +40,14 @@ def loader(dataset, shuffle: bool = True, workers: int = 0) -> DataLoader:
 
 
 def one_cycle(optimizer, rate: float, steps: int):
-    """The schedule of the kit's recipes with ``schedule="one_cycle"``."""
+    """The schedule of a recipe with ``schedule="one_cycle"``."""
     shape = {"pct_start": 0.26, "anneal_strategy": "linear", "cycle_momentum": False}
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, div_factor=10, final_div_factor=10, **shape)
 
 
 @torch.no_grad()
 def accuracy(model, batches) -> float:
-    """Share of right answers in evaluation mode."""
+    """The share of correct answers in evaluation mode."""
     device, right, count = next(model.parameters()).device, 0, 0
     training = model.training
     model.eval()
@@ -59,7 +59,7 @@ def accuracy(model, batches) -> float:
 
 
 def by_hand(model, batches, optimizer, schedule=None, steps: int | None = None):
-    """An epoch, or its first ``steps``, by hand."""
+    """Trains one epoch, or its first ``steps`` steps, by hand."""
     device = hardware.machine().device
     for step, (images, labels) in enumerate(batches):
         if step == steps:
@@ -73,7 +73,7 @@ def by_hand(model, batches, optimizer, schedule=None, steps: int | None = None):
 
 
 def fastai_fit(model, batches, rate: float, epochs: int = 1):
-    """fast.ai's ``fit_one_cycle`` with its usual callbacks (recorder and progress bar), nothing else of it."""
+    """fast.ai's ``fit_one_cycle`` with only its default callbacks (recorder and progress bar)."""
     from fastai.callback import progress, schedule  # noqa: F401 (they give Learner its progress bar and fit_one_cycle)
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
@@ -85,7 +85,7 @@ def fastai_fit(model, batches, rate: float, epochs: int = 1):
 
 
 def lightning_fit(model, batches, rate: float, steps: int, epochs: int = 1):
-    """Lightning's ``Trainer`` with its usual progress bar and a logged loss, but without files (log, checkpoints)."""
+    """Lightning's ``Trainer`` with its default progress bar and a logged loss, but no files (logs, checkpoints)."""
     import lightning
 
     class Module(lightning.LightningModule):
@@ -112,7 +112,7 @@ def lightning_fit(model, batches, rate: float, steps: int, epochs: int = 1):
 
 @contextlib.contextmanager
 def quiet():
-    """Without what the others print."""
+    """Silences the other libraries."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with (

@@ -1,8 +1,8 @@
 """What recording costs: a step of ``train`` with meter and record, but no panel, against the same step by hand.
 
-Paired: the two trainings stand side by side in one thread and take turns, a block of steps each, in random order.
-Added up: the loop of ``train`` around a network that does nothing, less the loop by hand around the same.
-``python -m tests.benchmarks.step_cost`` takes about three minutes on two cores. Nothing else should run meanwhile.
+Measured in two ways. In pairs: both loops alternate in one thread, one block of steps each, in random order. Added up:
+the time of ``train``'s loop around a network that does nothing, minus that of a hand-written loop around the same.
+``python -m tests.benchmarks.step_cost`` takes about three minutes on two cores. Run nothing else meanwhile.
 """
 
 import time
@@ -25,7 +25,7 @@ BY_HAND, TRAIN = "by hand", "train"
 
 
 def in_turns(recipe: sk.Recipe, turns: int = TURNS, block: int = BLOCK) -> dict:
-    """Blocks of steps of both loops, by turns; a block that holds the end of an epoch is not counted."""
+    """Compares alternating blocks of steps of both loops, leaving out any block in which an epoch ends."""
     epoch = 55_000 // recipe.batch_size
     loops = {TRAIN: (record for record in train(recipe) if isinstance(record, Step)), BY_HAND: steps_by_hand(recipe)}
     draw, times, done = np.random.default_rng(0), {name: [] for name in loops}, 0
@@ -46,7 +46,7 @@ def in_turns(recipe: sk.Recipe, turns: int = TURNS, block: int = BLOCK) -> dict:
 
 
 class Nothing:
-    """A loader, a loss and an optimizer that have nothing to do."""
+    """A loader, a loss and an optimizer that do nothing."""
 
     def __init__(self, device: str, steps: int):
         self.batch = torch.zeros(1, device=device), torch.zeros(1, device=device), 0
@@ -63,7 +63,7 @@ class Nothing:
 
 
 def added_up(steps: int = 20_000) -> float:
-    """Seconds a step that ``train`` adds to the loop by hand."""
+    """Seconds per step that ``train`` adds to a hand-written loop."""
     device = hardware.machine().device
     nothing, run = Nothing(device, steps), Run(sk.Recipe())
     start = time.perf_counter()
@@ -82,7 +82,7 @@ def added_up(steps: int = 20_000) -> float:
 
 
 def train_around(nothing, precision, meter, run):
-    """The inner loop of ``train``, its network left out."""
+    """The inner loop of ``train`` without a network."""
     for _ in meter.waiting(nothing, 0):
         with precision.autocast():
             loss = nothing.loss

@@ -1,8 +1,8 @@
-"""What a training loop adds to a step: the kit's, fast.ai's and Lightning's, against a loop by hand.
+"""What the training loops of the kit, fast.ai and Lightning add to a step, compared with a hand-written loop.
 
-All train a network that is next to nothing, so that what is left of a step is the loop. All record the loss of each
-step: the kit in the run, with the times and the memory; fast.ai in its recorder, Lightning by its logging.
-``python -m tests.benchmarks.step_overhead`` takes about two minutes on two cores. Nothing else should run meanwhile.
+All train a tiny network, so that a step is little more than the loop. All record the loss of each step: the kit in the
+run, with times and memory; fast.ai in its recorder; Lightning in its log.
+``python -m tests.benchmarks.step_overhead`` takes about two minutes on two cores. Run nothing else meanwhile.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ STEPS, WARM_UP, ROUNDS = 2_000, 100, 9
 
 
 class Timed:
-    """The same batch over and over; keeps when the steps after the warm-up began and when the last one did."""
+    """Repeats the same batch; notes when the first step after the warm-up and the last step begin."""
 
     def __init__(self):
         device = hardware.machine().device
@@ -46,7 +46,7 @@ def next_to_nothing() -> nn.Module:
 
 
 def by_hand() -> float:
-    """Seconds a step by hand, with the optimizer and the schedule that Lightning gets."""
+    """Seconds per step by hand, with the optimizer and schedule that Lightning gets."""
     batches, model = Timed(), next_to_nothing()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
     rivals.by_hand(model, batches, optimizer, rivals.one_cycle(optimizer, 0.01, STEPS))
@@ -54,7 +54,7 @@ def by_hand() -> float:
 
 
 def by_hand_with_adam() -> float:
-    """Seconds a step by hand, with the optimizer that fast.ai uses; its schedule is fast.ai's own cost."""
+    """Seconds per step by hand, with fast.ai's optimizer; the schedule counts as part of fast.ai's loop."""
     from fastai.optimizer import Adam
 
     batches, model = Timed(), next_to_nothing()
@@ -79,7 +79,7 @@ def main():
     figures["added to a step by the kit"] = several(kit)
     for name, way in {"lightning": lightning, "fastai": fastai}.items():
         if importlib.util.find_spec(name) is None:
-            print(f"{name} is not installed: left out.")
+            print(f"{name} skipped: not installed.")
             continue
         way()
         times = {name: [], "kit": []}

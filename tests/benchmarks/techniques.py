@@ -1,7 +1,7 @@
-"""What each of the six techniques buys on this machine, by ``compare``: the claims of the article, judged.
+"""What each of the six techniques gains on this machine: judges the article's claims with ``compare``.
 
-On a GPU the precision ladder is climbed with a network and a batch that fill the card, on a CPU with a small one.
-``python -m tests.benchmarks.techniques`` takes about four minutes. Nothing else should run meanwhile.
+The precision formats are compared on a network and a batch that fill the card of a GPU, or on small ones on a CPU.
+``python -m tests.benchmarks.techniques`` takes about four minutes. Run nothing else meanwhile.
 """
 
 import speedkit as sk
@@ -16,14 +16,14 @@ RUNGS = ("tf32", "bf16", "fp16")
 
 
 def ladder_recipe(kind: str) -> sk.Recipe:
-    """What the ladder is climbed with; its steps only are of interest, so there are few."""
+    """The recipe on which the precision formats are compared; only the time per step matters, so it is short."""
     if kind == "cpu":
         return sk.Recipe(model="mlp", batch_size=512, epochs=1, cache="device")
     return sk.Recipe(model="resnet18", image_size=64, batch_size=512, subset=16_384, epochs=2, **FAST)
 
 
 def recipes(kind: str) -> dict:
-    """technique -> (baseline, variant, target accuracy or None), as the lessons compare them."""
+    """technique -> (baseline, variant, target accuracy or None), as in the lessons."""
     few = sk.Recipe(subset=2000, **FAST)
     jpegs = sk.Recipe(data="jpeg", stored_size=320, image_size=32, subset=480, batch_size=32, epochs=3)
     database = sk.Recipe(data="sqlite", image_size=32, subset=960, batch_size=32, epochs=4)
@@ -40,7 +40,7 @@ def recipes(kind: str) -> dict:
 
 
 def judged(comparison) -> dict:
-    """The rows of a comparison in words, and what became of the claims."""
+    """A comparison's rows as text, and the outcomes of its claims."""
     rows = {row.metric: [*row.texts(), row.verdict] for row in comparison.rows}
     print("\n".join(map(str, comparison.judgements)), flush=True)
     return {

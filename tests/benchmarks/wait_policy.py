@@ -1,6 +1,6 @@
-"""How torch's threads should wait for each other: speedkit's default against spinning, alone and beside a busy program.
+"""How torch's threads should wait for each other: speedkit's default or spinning, alone and with a busy program.
 
-``python -m tests.benchmarks.wait_policy`` takes about four minutes on two cores. Nothing else should run meanwhile.
+``python -m tests.benchmarks.wait_policy`` takes about four minutes on two cores. Run nothing else meanwhile.
 """
 
 import os
@@ -21,7 +21,7 @@ print(sk.fit(recipe).median("step_s"))
 
 
 def step_seconds(policy: str) -> float:
-    """The median step of a run in a process of its own, which reads the policy when it loads torch."""
+    """The median step of a run in a process of its own: torch reads the policy when it is loaded."""
     unset = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     done = subprocess.run(
         [sys.executable, "-c", ONE_RUN], env=unset | POLICIES[policy], capture_output=True, text=True, check=True

@@ -1,19 +1,19 @@
-"""What a learner waits for, and what the browser adds: the panel in a real JupyterLab and Chromium on the same cores.
+"""How long a learner waits, and what the browser costs: the panel in a real JupyterLab and Chromium on the same cores.
 
-Waiting: a notebook with one panel is opened again and again, each time with a new page and kernel; its panel is run and
-stopped. All is timed in the page, from a click's event to the end of the first frame of the page that shows its effect.
+Waiting: a notebook with one panel is opened several times, each time with a new page and a new kernel; its panel is run
+and stopped. All times are taken in the page, from a click to the end of the first frame that shows its effect.
 
-The browser's cost: ``train`` under a panel that the page shows, against the loop by hand of ``panel_cost`` in the same
-kernel while the page stands still. Work that the browser does late must not fall to the other's share. Runs of 200
-steps are therefore made whole, one after the other in random order, with a rest after each. In a run of 20,000 steps
-the two take turns of about two seconds, and after the panel's there is a rest in which its last frame is made and
-drawn, which counts for neither. Frames come at their own pace, in no step with the turns, so that a turn holds its
-share of them. The frames that the page drew are counted.
+The browser's cost: ``train`` under a panel that the page shows, against the hand-written loop of ``panel_cost`` in the
+same kernel while the page is idle. Late work by the browser must not count against the hand-written loop. Therefore
+each run of 200 steps is made in full before the next, in random order, with a rest after each. In a run of 20,000 steps
+the two alternate in blocks of about two seconds; after each of the panel's blocks there is a rest, counted for neither,
+in which its last frame is drawn. Frames are drawn at their own pace, independent of the blocks, so that each block gets
+its share of them. The frames that the page drew are counted.
 
-Last, all notebooks are run by nbmake, cut short as under continuous integration, three times.
+Finally, nbmake runs all notebooks three times, cut short as in continuous integration.
 
-``python -m tests.benchmarks.watching`` takes about twelve minutes on two cores; followed by ``waiting``,
-``cost`` or ``nbmake`` it repeats these parts only. Nothing else should run meanwhile.
+``python -m tests.benchmarks.watching`` takes about twelve minutes on two cores; with ``waiting``, ``cost`` or
+``nbmake`` it repeats only that part. Run nothing else meanwhile.
 """
 
 import json
@@ -38,7 +38,7 @@ OPENINGS, NBMAKES = 9, 3
 LONG = RECIPE.but(epochs=4)  # 20,000 steps
 EPOCH = 5_000
 PLAN = {200: {"pairs": 30}, 20_000: {"block": 500}}
-REST = {"run": 0.5, "turn": 1.6}  # seconds; after a turn, more than the pause between two frames
+REST = {"run": 0.5, "turn": 1.6}  # seconds; after a block, longer than the pause between two frames
 
 # In the page: seconds from `since` until `holds` is true of it and the browser has drawn it.
 WATCH = """
@@ -84,7 +84,7 @@ COUNT_FRAMES = """() => {
 
 @contextmanager
 def laboratory():
-    """A JupyterLab server and a browser: gives the server, and a function that writes a notebook and gives a page."""
+    """A JupyterLab server and a browser; yields the server and a function that writes a notebook and opens a page."""
     from playwright.sync_api import sync_playwright
 
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -109,7 +109,7 @@ def laboratory():
 
 
 def waiting(openings: int = OPENINGS) -> dict:
-    """Seconds until the panel stands, shows a first step, and has stopped. The first opening only warms up."""
+    """Seconds until the panel shows, draws its first step, and has stopped. The first opening only warms up."""
     seconds = {"opening / kernel listens": [], "opening / panel": [], "Run / first step": [], "Stop / stopped": []}
     with laboratory() as (server, notebook):
         for opening in range(openings + 1):
@@ -129,7 +129,7 @@ def waiting(openings: int = OPENINGS) -> dict:
 
 
 class Whole:
-    """What ``Turns`` is, for runs that are made one after the other: each takes as long as its steps but the first."""
+    """Like ``Turns``, for runs made one after the other: times each run without its first step."""
 
     def __init__(self, steps: int):
         self.steps, self.times = steps, {PANEL: [], BY_HAND: []}
@@ -145,7 +145,7 @@ class Whole:
 
 
 def one_after_the_other(panel, steps: int, pairs: int) -> dict:
-    """Whole runs in pairs and random order. The first pair only warms up."""
+    """Makes whole runs in pairs, each in random order. The first pair only warms up."""
     panel.recipe = LONG.but(steps=steps)
     ways = {PANEL: lambda: watched(panel, turns), BY_HAND: lambda: by_hand(panel.recipe, turns)}
     draw, turns = np.random.default_rng(0), Whole(steps)
@@ -159,7 +159,7 @@ def one_after_the_other(panel, steps: int, pairs: int) -> dict:
 
 
 def in_turns(panel, steps: int, block: int) -> dict:
-    """One run of each at the same time, in turns."""
+    """Makes one run of each at the same time, in alternating blocks."""
     panel.recipe = LONG.but(steps=steps)
     panel.forget()
     turns = Turns(steps, block, rest=REST["turn"], epoch=EPOCH)
@@ -185,7 +185,7 @@ def measure(panel, out: str, plan: dict = PLAN):
 
 
 def browser_cost(plan: dict = PLAN) -> dict:
-    """The panel in the page against a loop by hand, at every length."""
+    """Compares the panel in the page with a hand-written loop, at each length."""
     with laboratory() as (server, notebook), tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
         start = "import speedkit as sk\nfrom tests.benchmarks import watching\n\n"
@@ -208,7 +208,7 @@ def browser_cost(plan: dict = PLAN) -> dict:
 
 
 def under_nbmake() -> dict:
-    """Seconds in which every notebook is run by nbmake, from nothing, as continuous integration does."""
+    """Seconds that nbmake takes to run all notebooks from scratch, as in continuous integration."""
     return {"all notebooks under nbmake": several([_nbmake() for _ in range(NBMAKES)])}
 
 
@@ -227,7 +227,7 @@ def main():
     names, earlier = sys.argv[1:] or list(parts), result("watching")
     figures = json.loads(earlier.read_text())["figures"] if sys.argv[1:] and earlier.exists() else {}
     if frontends.chromium() is None:
-        print("There is no Chromium here: what needs a browser is n/a.")
+        print("Chromium was not found: the parts that need a browser are skipped.")
         names = [name for name in names if name == "nbmake"]
     for name in names:
         figures |= parts[name]()
