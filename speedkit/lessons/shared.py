@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import textwrap
 
 import torch
 from IPython.display import Code
@@ -103,4 +104,5 @@ def accuracy(model: nn.Module, images, labels) -> float:
 
 def source_of(*objects) -> Code:
     """The source of functions and classes, coloured, as a cell's last line: the code that runs, not a copy of it."""
-    return Code("\n\n".join(inspect.getsource(each).rstrip() for each in objects), language="python")
+    sources = (textwrap.dedent(inspect.getsource(each)).rstrip() for each in objects)
+    return Code("\n\n".join(sources), language="python")

@@ -94,7 +94,7 @@ def number_lines() -> Picture:
             look |= {"dashes": (2, 1.5), "zorder": 3}
         gap.plot(powers * math.log10(2), relative, color=COLOURS[name], label=name, **look)
     reach.set_yticks(range(4), list(reversed(FORMATS)))
-    reach.set_title("range (pale: with fewer digits)", fontsize=9)
+    reach.set_title("range (pale: fewer digits)", fontsize=9)
     gap.set_title("gap to the next number, relative to the number", fontsize=9)
     gap.set_ylim(-8, 0.3)
     gap.set_yticks(range(-8, 1, 2), [f"1e{power}" for power in range(-8, 1, 2)], fontsize=8)

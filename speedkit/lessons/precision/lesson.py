@@ -220,7 +220,7 @@ def bf16_here(recipe: Recipe) -> float:
 
 
 def with_and_without_hardware(recipe: Recipe) -> Table:
-    """bf16 steps on this processor, and in a second process in which torch may not use its newer instructions.
+    """bf16 steps on this processor, and in a second process that must not use its newer instructions.
 
     The second process gets ``ONEDNN_MAX_CPU_ISA=AVX2``: oneDNN, which computes torch's matrix products on x86
     processors, then treats this processor as an older model.
