@@ -344,7 +344,7 @@ def optimism_figure(runs: list[ScoredRun], size: int = 100) -> Picture:
     ):
         axes.hist(values, bins, color=colour, alpha=0.7)
         axes.axvline(0, color="0.3", linewidth=1)
-        axes.axvline(values.mean(), color=colour, linestyle="--", label=f"mean {values.mean():+.1f}")
+        axes.axvline(values.mean(), color=colour, linestyle="--", label=f"mean {values.mean():+z.1f}")
         axes.set_title(title, fontsize=9)
         axes.legend(fontsize=8)
         axes.set_yticks([])
