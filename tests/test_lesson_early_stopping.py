@@ -1,14 +1,15 @@
-"""The lesson on early stopping: patience replayed, and what scores are worth that did the choosing."""
+"""The lesson on early stopping: patience replayed, and test scores that chose the epoch."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from speedkit.comparison.metrics import METRICS, TOO_FEW
 from speedkit.comparison.result import ARMS, Comparison, RunResult
+from speedkit.comparison.stats import judge_points
+from speedkit.lab.picture import Picture
 from speedkit.lessons.early_stopping import lesson
 from speedkit.lessons.early_stopping.lesson import ScoredRun, StopEpoch
 from speedkit.recipe import Recipe
@@ -18,7 +19,7 @@ from speedkit.train import fit
 
 
 def a_run(losses, accuracies=None, train_losses=None, seed=0):
-    """A run with these validation losses, one an epoch."""
+    """A run with these validation losses, one per epoch."""
     run = Run(Recipe(seed=seed))
     for epoch, loss in enumerate(losses):
         accuracy = accuracies[epoch] if accuracies else 0.5
@@ -42,13 +43,13 @@ def test_a_replay_ends_where_the_technique_would(losses, patience, min_delta, st
 
 
 @pytest.mark.parametrize("patience", [1, 2])
-def test_a_replay_says_what_a_real_run_does(quick, patience):
+def test_a_replay_does_what_a_real_run_does(quick, patience):
     recipe = quick.but(model="mlp", learning_rate=0.2, epochs=6)
     whole, stopped = fit(recipe), fit(recipe.but(early_stopping=patience))
     losses = whole.epoch_column("validation_loss")
     stop = lesson.replay(losses, patience)
     assert stop.ended == len(stopped.epoch_column("t")) < 6
-    assert stop.kept == stopped.figures["best_epoch"] + 1
+    assert stop.best == stopped.scalars["best_epoch"] + 1
     assert losses[: stop.ended].tolist() == stopped.epoch_column("validation_loss").tolist()
 
 
@@ -56,8 +57,8 @@ def test_by_hand_shows_every_epoch_until_the_stop():
     table = lesson.by_hand([0.8, 0.5, 0.6, 0.55, 0.1], patience=2)
     assert [row[0] for row in table.rows] == ["1", "2", "3", "4"]
     assert [row[3] for row in table.rows] == ["0", "0", "1", "2"]
-    assert [row[4] for row in table.rows] == ["go on", "go on", "go on", "stop"]
-    assert "epoch 2" in table.caption
+    assert [row[4] for row in table.rows] == ["continue", "continue", "continue", "stop"]
+    assert "Best weights: those of epoch 2." in table.caption
 
 
 def test_what_if_has_a_row_for_each_choice():
@@ -76,14 +77,14 @@ def test_what_if_has_a_row_for_each_choice():
 
 
 def runs_of(curves, images=4):
-    """Watched runs of (losses, accuracies) whose test images were all wrong."""
+    """Scored runs of (losses, accuracies) that got every test image wrong."""
     return [
         ScoredRun(a_run(*curve, seed=seed), np.zeros((len(curve[0]), images), bool))
         for seed, curve in enumerate(curves)
     ]
 
 
-def test_patience_costs_what_the_best_weights_had_more():
+def test_patience_costs_the_accuracy_that_the_best_weights_of_the_whole_run_would_have_had():
     runs = runs_of([([3, 2, 2.5, 1], [0.1, 0.6, 0.2, 0.8]), ([3, 2, 1, 4], [0.1, 0.2, 0.7, 0.9])])
     assert lesson.patience_lost(runs, 1) == pytest.approx([-20, 0])
     assert lesson.patience_lost(runs, 2) == pytest.approx([0, 0])
@@ -92,29 +93,31 @@ def test_patience_costs_what_the_best_weights_had_more():
     assert [row[5] for row in table.rows] == [TOO_FEW, TOO_FEW]
 
 
-@pytest.mark.parametrize(
-    ("points", "said"),
-    [
-        ([-5, -6, -5.5, -4.5, -5], "lower"),
-        ([5, 6, 5.5, 4.5, 5], "higher"),
-        ([-5, 4, 0.1, 3, -2], "no difference detected"),
-        ([-0.30, -0.31, -0.29, -0.30, -0.30], "under half a point: nothing is claimed"),
-        ([-5, -5, -5, -5], TOO_FEW),
-    ],
-)
-def test_points_are_judged_and_little_ones_left_alone(points, said):
-    assert lesson.judged(np.array(points))[1] == said
+@pytest.mark.parametrize("smoke", [False, True])
+def test_both_tables_of_points_are_judged_by_the_one_rule(monkeypatch, smoke):
+    """Patience 1 costs 20 points in each run; two sets of two images are each right in an epoch of their own."""
+    seen = []
+    monkeypatch.setattr(
+        lesson, "judge_points", lambda points, cut: seen.append((list(points), cut)) or ("words", "verdict")
+    )
+    right = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]], bool)
+    runs = [ScoredRun(a_run([3, 2, 2.5, 1], [0.1, 0.6, 0.2, 0.8], seed=seed), right) for seed in range(5)]
+    for run, _ in runs:
+        run.smoke = smoke
+    tables = lesson.patience_table(runs, patiences=(1,)), lesson.optimism_table(runs, sizes=(2,))
+    assert seen == [(pytest.approx([-20] * 5), smoke), (pytest.approx([100] * 5), smoke)]
+    assert [table.rows[0][-2:] for table in tables] == [["words", "verdict"]] * 2
 
 
-def test_a_cut_run_carries_no_verdict():
-    assert lesson.judged(np.full(8, -5.0), cut=True)[1] == TOO_FEW
+def test_eight_seeds_are_enough_for_a_verdict():
+    assert judge_points([-5.0] * lesson.SEEDS)[1] == "lower"
 
 
-# Scores that did the choosing
+# Epochs chosen on a small test set
 
 
 def test_a_set_reports_the_epoch_that_suits_it():
-    # Two epochs, four images, sets of two: epoch 0 is right on the first two, epoch 1 on the last two.
+    # Two epochs, four images, sets of two: epoch 0 gets the first two right, epoch 1 the last two.
     right = np.array([[1, 1, 0, 0], [0, 0, 1, 1]], bool)
     reported, fresh = lesson.scores(right, 2)
     assert reported.tolist() == [100, 100]
@@ -124,7 +127,7 @@ def test_a_set_reports_the_epoch_that_suits_it():
     assert fresh.tolist() == [0, 100]
 
 
-def test_images_beyond_the_last_whole_set_are_fresh_for_all():
+def test_images_beyond_the_last_whole_set_are_fresh_for_every_set():
     right = np.array([[1, 0, 1, 0, 1]], bool)
     reported, fresh = lesson.scores(right, 2)
     assert reported.tolist() == [50, 50]
@@ -132,7 +135,7 @@ def test_images_beyond_the_last_whole_set_are_fresh_for_all():
 
 
 def test_without_choosing_the_errors_cancel_and_with_choosing_they_do_not():
-    # Guesses, right half of the time in every epoch: whatever the best of twenty is above that is luck.
+    # Guesses, right half of the time in every epoch: if the best of twenty is better, that is luck.
     right = np.random.default_rng(0).random((20, 10_000)) < 0.5
     assert np.mean(np.subtract(*lesson.scores(right, 100, epoch=3))) == pytest.approx(0, abs=1e-9)
     small, large = (np.mean(np.subtract(*lesson.scores(right, size))) for size in (100, 2500))
@@ -141,14 +144,14 @@ def test_without_choosing_the_errors_cancel_and_with_choosing_they_do_not():
     assert 0 < large < small / 3
 
 
-def test_the_table_leaves_out_sets_that_leave_too_few_fresh_images():
+def test_the_table_leaves_out_sizes_with_too_few_fresh_images():
     runs = runs_of([([1.0, 2.0], None)] * 5, images=300)
     table = lesson.optimism_table(runs, sizes=(50, 150, 151))
     assert [row[0] for row in table.rows] == ["50", "150"]
     assert [row[1] for row in table.rows] == ["0.0 %", "0.0 %"]
 
 
-def test_watching_changes_no_run_and_sees_every_epoch(quick):
+def test_scoring_changes_no_run_and_covers_every_epoch(quick):
     recipe = quick.but(model="mlp")
     (one, two) = lesson.scored_runs(recipe, seeds=2)
     assert [one.run.recipe.seed, two.run.recipe.seed] == [0, 1]
@@ -158,11 +161,11 @@ def test_watching_changes_no_run_and_sees_every_epoch(quick):
     assert one.run.column("loss").tolist() == fit(recipe).column("loss").tolist()
 
 
-def test_a_run_that_breaks_is_left_out_and_said(quick, capsys, monkeypatch):
-    def breaks(recipe, run, keep):
+def test_a_run_that_breaks_is_left_out_with_a_line_that_says_so(quick, capsys, monkeypatch):
+    def breaks(recipe, run, on_model):
         if recipe.seed == 1:
             raise NotFinite("The loss became nan at step 3.")
-        keep(torch.nn.Flatten())
+        on_model(torch.nn.Flatten())
         yield Epoch(0)
 
     monkeypatch.setattr(lesson, "train", breaks)
@@ -195,7 +198,7 @@ def test_savings_are_hours_times_the_price():
 
 
 @pytest.mark.parametrize(("price", "runs"), [(-1, 10), (math.nan, 10), (math.inf, 10), (1, 0)])
-def test_a_price_that_is_none_is_refused(price, runs):
+def test_an_impossible_price_is_refused(price, runs):
     with pytest.raises(ValueError, match="price"):
         lesson.savings(comparison_of(2.0, 1.0), price, runs)
 
@@ -203,20 +206,20 @@ def test_a_price_that_is_none_is_refused(price, runs):
 # Figures
 
 
-def test_the_figures_are_drawn_without_windows():
+def test_the_figures_are_pictures_drawn_without_windows():
     runs = runs_of([([3, 2, 2.5, 1], [0.1, 0.2, 0.3, 0.4])] * 4, images=300)
     stopped = a_run([3, 2, 2.5], train_losses=[3, 2, 1])
-    stopped.figures["best_epoch"] = 1.0
+    stopped.scalars["best_epoch"] = 1.0
     curves = lesson.curves(runs[0].run, stopped)
-    for figure in (lesson.sketch(), curves, lesson.noise(runs), lesson.optimism_figure(runs)):
-        assert type(figure) is Figure
-        assert figure._repr_png_().startswith(b"\x89PNG")
-    assert [axes.get_title() for axes in curves.axes] == ["early stopping off", "early stopping off"]
-    kept = [axes.lines[2].get_xydata()[0].tolist() for axes in curves.axes]
-    assert kept == [[4, 1], [2, 2]]  # the last weights where nothing chose, the best where early stopping did
-    assert len(lesson.noise(runs).axes) == 3
-    assert lesson.noise(runs).get_suptitle() == "the first 3 of 4 runs"
-    assert lesson.noise(runs[:3]).get_suptitle() == ""
+    for picture in (lesson.sketch(), curves, lesson.noise(runs), lesson.optimism_figure(runs)):
+        assert isinstance(picture, Picture)
+        assert picture._repr_png_().startswith(b"\x89PNG")
+    assert [axes.get_title() for axes in curves.figure.axes] == ["early stopping off", "early stopping off"]
+    final = [axes.lines[2].get_xydata()[0].tolist() for axes in curves.figure.axes]
+    assert final == [[4, 1], [2, 2]]  # the last weights where nothing chose, the best where early stopping did
+    assert len(lesson.noise(runs).figure.axes) == 3
+    assert lesson.noise(runs).figure.get_suptitle() == "the first 3 of 4 runs"
+    assert lesson.noise(runs[:3]).figure.get_suptitle() == ""
 
 
 def test_smoke_runs_are_few_and_say_so(quick, monkeypatch):
@@ -226,3 +229,7 @@ def test_smoke_runs_are_few_and_say_so(quick, monkeypatch):
     assert runs[0].right.shape[1] == 1000
     for table in (lesson.patience_table(runs), lesson.optimism_table(runs), lesson.what_if(runs[0].run)):
         assert "SPEEDKIT_SMOKE" in table.caption
+
+
+def test_the_notebook_finds_all_it_calls_in_the_lesson():
+    assert [name for name in lesson.__all__ if not callable(getattr(lesson, name))] == []

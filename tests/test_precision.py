@@ -1,4 +1,4 @@
-"""Reduced precision: what autocast does, what the scaler does, and that every setting is put back."""
+"""Reduced precision: what autocast does, what the scaler does, and that every setting is restored."""
 
 import math
 
@@ -39,14 +39,14 @@ def test_without_reduced_precision_autocast_stays_off(name):
 
 
 @pytest.mark.parametrize(("name", "inside"), [("tf32", "tf32"), ("fp32", "ieee"), ("bf16", "ieee"), ("fp16", "ieee")])
-def test_tf32_is_set_inside_and_put_back(name, inside):
+def test_tf32_is_set_inside_and_restored(name, inside):
     found = settings()
     with Precision(name, "cpu"):
         assert settings() == (inside, inside)
     assert settings() == found
 
 
-def test_tf32_is_put_back_after_an_error_and_to_what_it_was():
+def test_tf32_is_restored_after_an_error_to_what_it_was():
     found = settings()
     try:
         torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = "ieee", "tf32"
@@ -62,10 +62,10 @@ def test_only_fp16_scales_the_loss():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_step_is_one_of_plain_sgd(name):
-    """The gradient of w * x by w is x: one step at rate 0.5 moves w = 1 by 0.5 * 2, whatever the scale was."""
+def test_a_step_is_a_step_of_plain_sgd(name):
+    """The gradient of w * x with respect to w is x: a step at rate 0.5 moves w = 1 by 0.5 * 2, whatever the scale."""
     weight = nn.Parameter(torch.tensor(1.0))
-    weight.grad = torch.tensor(100.0)  # of an earlier step: must not be added
+    weight.grad = torch.tensor(100.0)  # from an earlier step: must not be added
     Precision(name, "cpu").step(weight * 2.0, torch.optim.SGD([weight], lr=0.5))
     assert weight.item() == 0.0
 
@@ -82,7 +82,7 @@ def test_a_step_whose_gradient_overflows_is_skipped_and_the_scale_halved():
 
 
 def test_small_fp16_gradients_survive_only_with_the_scaler():
-    """1e-8 is below half of the smallest fp16 number, 6e-8: without scaling it is rounded to zero."""
+    """1e-8 is less than half of the smallest fp16 number, 6e-8: without scaling it rounds to zero."""
 
     def gradient(precision):
         weight = nn.Parameter(torch.ones(1))
@@ -108,7 +108,7 @@ def test_slowdown_times_a_copy(name):
 
 @pytest.fixture
 def slow_fp16(monkeypatch, loop):
-    """A processor without fp16, on which a trial takes fifty times as long; the trials made are listed."""
+    """A processor without fp16, on which fp16 takes fifty times as long. Gives the list of the trials made."""
     trials = []
     monkeypatch.setattr(loop, "slowdown", lambda *a: trials.append(a) or 50.0)
     monkeypatch.setattr(hardware, "_cpu_has", lambda *features: False)
@@ -117,19 +117,19 @@ def slow_fp16(monkeypatch, loop):
     hardware.machine.cache_clear()
 
 
-def test_fp16_is_refused_where_the_trial_was_slow(quick, slow_fp16):
+def test_fp16_is_refused_if_the_trial_was_slow(quick, slow_fp16):
     with pytest.raises(CannotRun, match=r"50 times as long.*allow_slow=True"):
         fit(quick.but(precision="fp16"))
     assert len(slow_fp16) == 1
 
 
-def test_fp16_runs_where_it_is_wanted_all_the_same(quick, slow_fp16):
+def test_fp16_runs_anyway_if_slow_is_allowed(quick, slow_fp16):
     run = fit(quick.but(precision="fp16", allow_slow=True, model="mlp", steps=2))
     assert run.status == "finished"
     assert slow_fp16 == []
 
 
-def test_fp16_runs_where_the_trial_was_quick_enough(quick, slow_fp16, monkeypatch, loop):
+def test_fp16_runs_if_the_trial_was_fast_enough(quick, slow_fp16, monkeypatch, loop):
     monkeypatch.setattr(loop, "slowdown", lambda *a: loop.TOO_SLOW)
     assert fit(quick.but(precision="fp16", model="mlp", steps=2)).status == "finished"
 

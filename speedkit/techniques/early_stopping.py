@@ -7,7 +7,7 @@ import math
 
 
 class EarlyStopping:
-    """Watches the validation loss, one value an epoch. With ``patience=None`` it does nothing.
+    """Watches the validation loss, one value per epoch. With ``patience=None`` it does nothing.
 
     patience: epochs without a better loss before the run ends.
     min_delta: how much lower a loss must be to count as better.
@@ -19,7 +19,7 @@ class EarlyStopping:
         self.epoch = self.waited = 0
 
     def should_stop(self, loss: float, model) -> bool:
-        """Takes note of this epoch's validation loss; True when patience has run out."""
+        """Records this epoch's validation loss. True when patience has run out."""
         if self.patience is None:
             return False
         if loss < self.best - self.min_delta:
@@ -31,6 +31,6 @@ class EarlyStopping:
         return self.waited >= self.patience
 
     def restore(self, model):
-        """Puts the best weights back, whether or not patience ever ran out."""
+        """Puts the best weights back, whether or not patience has run out."""
         if self.weights is not None:
             model.load_state_dict(self.weights)

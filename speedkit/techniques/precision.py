@@ -13,21 +13,21 @@ AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Precision:
-    """fp32, tf32, fp16 with a gradient scaler, or bf16. A context manager: it puts back the TF32 settings it found."""
+    """fp32, tf32, fp16 with a gradient scaler, or bf16. A context manager: it restores the TF32 settings it found."""
 
     def __init__(self, name: str, device: str):
         self.kind = device.split(":")[0]
         self.dtype = AUTOCAST.get(name)
         self.tf32 = "tf32" if name == "tf32" else "ieee"
-        # Small fp16 gradients would round to zero: the scaler multiplies the loss, and divides the gradients again.
+        # Small fp16 gradients would round to zero, so the scaler multiplies the loss and later divides the gradients.
         self.scaler = torch.amp.GradScaler(self.kind, enabled=name == "fp16")
 
     def autocast(self):
-        """The context in which the forward pass picks its number format operator by operator."""
+        """The context for the forward pass: it picks the number format operator by operator."""
         return nullcontext() if self.dtype is None else torch.autocast(self.kind, self.dtype)
 
     def step(self, loss, optimizer):
-        """Backward pass and update; with fp16, scaled, and skipped where a gradient overflowed."""
+        """Backward pass and update. fp16 scales the loss, and skips the update if a gradient overflowed."""
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(optimizer)
@@ -46,17 +46,17 @@ class Precision:
 
 
 def slowdown(name: str, model, images, labels, steps: int = 3) -> float:
-    """How many times longer ``steps`` training steps of a copy of ``model`` take in this precision than in fp32.
+    """How many times as long ``steps`` training steps of a copy of ``model`` take in this precision as in fp32.
 
-    On a device without arithmetic for a format, torch computes correctly and says nothing, even at a hundredth
-    of the speed: so time a few steps before committing to many. For CPUs (host clock, nothing asynchronous).
+    Without hardware for a format, torch still computes correctly and gives no warning, even at a hundredth of the
+    speed. So time a few steps before you commit to many. For CPUs only: the host's clock does not wait for a GPU.
     """
     seconds = {}
     for precision in (Precision("fp32", "cpu"), Precision(name, "cpu")):
         trial = copy.deepcopy(model).train()
         optimizer = torch.optim.SGD(trial.parameters(), lr=1e-6)
         for step in range(steps + 1):
-            if step == 1:  # the first one warms up
+            if step == 1:  # the first step is the warm-up
                 start = time.perf_counter()
             with precision.autocast():
                 loss = torch.nn.functional.cross_entropy(trial(images), labels)

@@ -1,4 +1,4 @@
-"""Number formats: their bits, their range, and where rounding takes a value."""
+"""Number formats: their bits, their range and their rounding."""
 
 import math
 from typing import NamedTuple
@@ -14,11 +14,8 @@ from speedkit.techniques.precision import AUTOCAST
 COLOURS = {"fp32": "#555555", "tf32": "#0072B2", "bf16": "#009E73", "fp16": "#D55E00"}
 
 
-# What a float is
-
-
 class Format(NamedTuple):
-    """A binary floating-point format: a sign, ``exponent`` bits, ``fraction`` bits, as IEEE 754 lays them out."""
+    """A binary floating-point format: a sign, ``exponent`` bits and ``fraction`` bits, laid out as in IEEE 754."""
 
     exponent: int
     fraction: int
@@ -37,11 +34,11 @@ class Format(NamedTuple):
 
     @property
     def smallest(self) -> float:
-        """The smallest number above zero, a subnormal one; half of it and less is rounded to zero."""
+        """The smallest number above zero, which is subnormal. Half of it or less rounds to zero."""
         return self.smallest_normal * 2.0**-self.fraction
 
     def spacing(self, value: float) -> float:
-        """From the largest number of the format that is not above ``value`` > 0 to the next one."""
+        """The gap above the largest number of the format that is not greater than ``value`` > 0."""
         return 2.0 ** (math.floor(math.log2(max(value, self.smallest_normal))) - self.fraction)
 
 
@@ -49,8 +46,8 @@ FORMATS = {"fp32": Format(8, 23), "tf32": Format(8, 10), "bf16": Format(8, 7), "
 
 
 def rounded(value: float, name: str) -> float:
-    """``value`` as a format of :data:`FORMATS` holds it."""
-    if name == "tf32":  # torch has no such type: fp32 with the last 13 bits rounded away, ties to even
+    """``value`` rounded to a format of :data:`FORMATS`."""
+    if name == "tf32":  # torch has no tf32 type: round away the last 13 bits of fp32, ties to even
         whole = torch.tensor(value, dtype=torch.float32).view(torch.int32).item()
         whole = (whole + 0xFFF + (whole >> 13 & 1)) & ~0x1FFF
         return torch.tensor(whole, dtype=torch.int32).view(torch.float32).item()
@@ -69,39 +66,40 @@ def bits(value: float, name: str) -> tuple[str, str, str]:
 
 
 def formats(value: float) -> Table:
-    """One number in the four formats: its bits, what is stored, and what that is off by."""
+    """One number in the four formats: its bits, the value stored and its relative error."""
     rows = []
     for name, of in FORMATS.items():
         stored = rounded(value, name)
-        off = f"{abs(stored - value) / abs(value):.1e}" if value and math.isfinite(stored) else "n/a"
+        error = f"{abs(stored - value) / abs(value):.1e}" if value and math.isfinite(stored) else "n/a"
         known = [f"{of.largest:.3g}", f"{of.spacing(1.0):.1e}"]
-        rows.append([name, str(of.bits), *bits(value, name), f"{stored:.9g}", off, *known])
-    heading = ["format", "bits", "sign", "exponent", "fraction", "stored", "off by (share)", "largest", "step above 1"]
+        rows.append([name, str(of.bits), *bits(value, name), f"{stored:.9g}", error, *known])
+    heading = ["format", "bits", "sign", "exponent", "fraction", "stored value", "relative error"]
+    heading += ["largest", "gap above 1"]
     return Table(heading, rows)
 
 
-@drawn("Range and spacing of fp32, tf32, bf16 and fp16.")
+@drawn("Range and relative gaps of fp32, tf32, bf16 and fp16.")
 def number_lines() -> Picture:
-    """Left: from where to where each format reaches. Right: how far apart its numbers lie, as a share of them."""
+    """Left: the range of each format. Right: the gap between neighbouring numbers, relative to the numbers."""
     figure = Figure(figsize=(9.5, 3.1), layout="constrained")
-    reach, step = figure.subplots(1, 2)
+    reach, gap = figure.subplots(1, 2)
     for height, (name, of) in enumerate(reversed(FORMATS.items())):
         low, normal, high = (math.log10(value) for value in (of.smallest, of.smallest_normal, of.largest))
         reach.barh(height, high - normal, left=normal, height=0.5, color=COLOURS[name])
         reach.barh(height, normal - low, left=low, height=0.5, color=COLOURS[name], alpha=0.4)
-        powers = np.arange(math.log2(of.smallest), math.log2(of.largest))  # of two: there the share is largest
-        share = [math.log10(of.spacing(2.0**power) / 2.0**power) for power in powers]
+        powers = np.arange(math.log2(of.smallest), math.log2(of.largest))  # of two, where the relative gap is largest
+        relative = [math.log10(of.spacing(2.0**power) / 2.0**power) for power in powers]
         look = {"linewidth": 3 if name == "tf32" else 2}
-        if name == "fp16":  # it coincides with tf32, and lies on top of it
+        if name == "fp16":  # drawn dashed on top of tf32, whose line is the same
             look |= {"dashes": (2, 1.5), "zorder": 3}
-        step.plot(powers * math.log10(2), share, color=COLOURS[name], label=name, **look)
+        gap.plot(powers * math.log10(2), relative, color=COLOURS[name], label=name, **look)
     reach.set_yticks(range(4), list(reversed(FORMATS)))
-    reach.set_title("range (pale: fewer and fewer digits)", fontsize=9)
-    step.set_title("step to the next number, as a share of the number", fontsize=9)
-    step.set_ylim(-8, 0.3)
-    step.set_yticks(range(-8, 1, 2), [f"1e{power}" for power in range(-8, 1, 2)], fontsize=8)
-    step.legend(fontsize=8, loc="upper right", ncols=2)
-    for axes in (reach, step):
+    reach.set_title("range (pale: fewer digits)", fontsize=9)
+    gap.set_title("gap to the next number, relative to the number", fontsize=9)
+    gap.set_ylim(-8, 0.3)
+    gap.set_yticks(range(-8, 1, 2), [f"1e{power}" for power in range(-8, 1, 2)], fontsize=8)
+    gap.legend(fontsize=8, loc="upper right", ncols=2)
+    for axes in (reach, gap):
         axes.set_xticks(range(-40, 41, 20), [f"1e{power}" for power in range(-40, 41, 20)], fontsize=8)
         axes.set_xlim(-48, 42)
         axes.set_xlabel("size of the number", fontsize=8)

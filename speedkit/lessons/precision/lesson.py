@@ -1,4 +1,6 @@
-"""What the lesson on precision draws, counts and times: formats, vanishing gradients, bytes, rungs and stored weights.
+"""The lesson on precision: vanishing gradients, the time of each format, and where the memory goes.
+
+Number formats, operators and stored weights have modules of their own; the notebook finds everything here.
 
 Sources: IEEE 754-2019 for the formats; Micikevicius et al. 2018, "Mixed Precision Training", for the gradients and the
 scaler; PyTorch's ``torch.amp`` and ``torch.autograd.graph.saved_tensors_hooks``.
@@ -20,9 +22,10 @@ from torch import nn
 from speedkit.hardware import machine
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
-from speedkit.lessons.precision.formats import COLOURS, FORMATS
-from speedkit.lessons.precision.storage import STORED
-from speedkit.lessons.shared import memory
+from speedkit.lessons.precision.formats import COLOURS, FORMATS, formats, number_lines
+from speedkit.lessons.precision.operators import operators
+from speedkit.lessons.precision.storage import stored_table
+from speedkit.lessons.shared import memory, trained
 from speedkit.recipe import Recipe
 from speedkit.run import Run, Step
 from speedkit.support.errors import CannotRun
@@ -32,29 +35,49 @@ from speedkit.support.units import seconds, size
 from speedkit.techniques.precision import AUTOCAST, Precision, slowdown
 from speedkit.train import first_batch, train
 
+__all__ = [
+    "formats",
+    "gradient_figure",
+    "gradient_sizes",
+    "ladder",
+    "losses_to_rounding",
+    "memory_figure",
+    "memory_table",
+    "number_lines",
+    "operators",
+    "stored_table",
+    "task",
+    "trained",
+    "with_and_without_hardware",
+    "without_the_scaler",
+]
+
 RUNGS = ("fp32", "tf32", "bf16", "fp16")
 
 
 def task() -> Recipe:
-    """The lesson's recipe, so large that a step is arithmetic in the main, and a run takes some seconds."""
+    """The lesson's recipe: large enough that a step is mostly arithmetic and a run takes a few seconds."""
     if machine().kind == "cpu":
         return Recipe(model="mlp", batch_size=512, epochs=2)
     return Recipe(model="wide", batch_size=512, epochs=2, channels_last=True)
 
 
-def gradient_sizes(model: nn.Module, images, labels) -> torch.Tensor:
-    """The sizes of the gradients that flow through ``model``, computed in fp32: float32 [N], without exact zeros.
+# Gradients that vanish
 
-    Those of every layer's output and of every parameter, on images uint8 [B, C, H, W] and labels int64 [B]. At most
-    about a million of them, evenly chosen.
+
+def gradient_sizes(model: nn.Module, images, labels) -> torch.Tensor:
+    """The absolute values of the gradients in ``model``, computed in fp32: float32 [N], without exact zeros.
+
+    They are the gradients of every layer's output and of every parameter, on images uint8 [B, C, H, W] and labels int64
+    [B]. If there are many more than a million, every k-th is taken.
     """
     found = []
 
-    def watch(module, inputs, output):
+    def record(module, inputs, output):
         if output.requires_grad:
             output.register_hook(lambda gradient: found.append(gradient.detach().flatten()))
 
-    handles = [layer.register_forward_hook(watch) for layer in model]
+    handles = [layer.register_forward_hook(record) for layer in model]
     try:
         loss = nn.functional.cross_entropy(model(images), labels)
         found += [gradient.flatten() for gradient in torch.autograd.grad(loss, list(model.parameters()))]
@@ -67,22 +90,22 @@ def gradient_sizes(model: nn.Module, images, labels) -> torch.Tensor:
 
 
 def lost(sizes: torch.Tensor, dtype: torch.dtype, scale: float = 1.0) -> float:
-    """Share of ``sizes``, none of them zero, that are zero in ``dtype`` after they were multiplied by ``scale``."""
+    """Share of ``sizes`` (none is zero) that become zero when multiplied by ``scale`` and rounded to ``dtype``."""
     return float(((sizes * scale).to(dtype) == 0).float().mean())
 
 
 def losses_to_rounding(sizes: torch.Tensor, scale: float = 2.0**16) -> Table:
-    """Which share of gradients becomes zero or infinite in 16 bits, with and without a scale."""
+    """The share of gradients that become zero or infinite in 16 bits, with and without a scale."""
     rows = []
     for name, factor in (("fp16", 1.0), ("fp16", scale), ("bf16", 1.0)):
         infinite = float(torch.isinf((sizes * factor).to(AUTOCAST[name])).float().mean())
         rows.append([name, f"{factor:g}", f"{lost(sizes, AUTOCAST[name], factor):.2%}", f"{infinite:.2%}"])
-    return Table(["format", "multiplied by", "become zero", "become infinite"], rows)
+    return Table(["format", "multiplied by", "become zero", "become infinite"], rows, "Shares of the gradients.")
 
 
 @drawn("How large the gradients are, with and without a scale.")
 def gradient_figure(sizes: torch.Tensor, scale: float = 2.0**16) -> Picture:
-    """How large the gradients are, as powers of two, and where fp16 ends, with and without a scale."""
+    """A histogram of the sizes of the gradients, with and without a scale, and the limits of fp16."""
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     axes = figure.subplots()
     powers, edges = np.log2(sizes.double().numpy()), np.arange(-50, 21)
@@ -97,17 +120,18 @@ def gradient_figure(sizes: torch.Tensor, scale: float = 2.0**16) -> Picture:
     axes.axvline(high, color="0.3", linewidth=1)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_xticks(range(-50, 21, 10), [f"2^{power}" for power in range(-50, 21, 10)], fontsize=8)
-    axes.set_xlabel("size of a gradient, a power of two a bar", fontsize=8)
+    axes.set_xlabel("size of the gradient (one bar per power of two)", fontsize=8)
     axes.set_ylabel("% of the gradients", fontsize=8)
-    axes.set_title("grey: zero in fp16; pale grey: fewer digits; line: largest fp16 number", fontsize=9)
+    axes.set_title("grey: becomes zero in fp16; pale grey: loses digits; line: largest fp16 number", fontsize=9)
     axes.legend(fontsize=8, loc="upper left")
     return figure
 
 
 def train_on_a_small_loss(name: str, scaler: bool, weight: float = 1e-6, steps: int = 30):
-    """Trains on one batch with the loss times ``weight`` and the rate divided by it: the same updates, on paper.
+    """Trains on one batch with the loss times ``weight`` and the learning rate divided by it.
 
-    Returns the losses, without the weight, and the share of the last gradients that are zero.
+    On paper the updates do not depend on ``weight``. Returns the losses, without the weight, and the share of the last
+    gradients that are zero.
     """
     images, labels, model = first_batch(Recipe(model="mlp", batch_size=64, subset=64))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05 / weight)
@@ -131,19 +155,19 @@ def without_the_scaler(weight: float = 1e-6) -> Table:
     for title, name, scaler in (
         ("fp32", "fp32", False),
         ("fp16 with the scaler", "fp16", True),
-        ("fp16 without it", "fp16", False),
+        ("fp16 without the scaler", "fp16", False),
     ):
         losses, zeros = train_on_a_small_loss(name, scaler, weight)
         rows.append([title, f"{losses[0]:.4f}", f"{losses[-1]:.4f}", f"{zeros:.1%}"])
-    caption = f"One batch, the loss multiplied by {weight:g} and the learning rate divided by it."
-    return Table(["", "loss before", "loss at the end", "gradients that are zero"], rows, caption)
+    caption = f"One batch. The loss is multiplied by {weight:g} and the learning rate divided by it."
+    return Table(["", "loss at the start", "loss at the end", "gradients that are zero"], rows, caption)
 
 
 # The ladder
 
 
 def ladder(recipe: Recipe, steps: int = 40) -> Table:
-    """A few steps of a recipe in each precision, one run each; where a rung is missing here, the reason."""
+    """A few steps of a recipe in each precision, one run each, or the reason why this machine cannot run it."""
     runs, reasons = {}, {}
     for name in RUNGS:
         try:
@@ -158,10 +182,10 @@ def ladder(recipe: Recipe, steps: int = 40) -> Table:
         step_s, base_s = runs[name].median("step_s"), runs["fp32"].median("step_s")
         times = f"{step_s / base_s:.2f}" if base_s and math.isfinite(step_s / base_s) else "n/a"
         rows.append([name, seconds(step_s).replace(" ", "\N{NO-BREAK SPACE}"), times, " ".join(runs[name].notes)])
-    caption = f"{recipe.model}, batch {recipe.batch_size}: medians over at most {steps} steps of one run each."
+    caption = f"{recipe.model}, batch {recipe.batch_size}: medians of at most {steps} steps, one run each."
     if smoke():
         caption += f" {CUT}"
-    return Table(["rung", "a step", "times fp32's", "remark"], rows, caption)
+    return Table(["precision", "time per step", "relative to fp32", "notes"], rows, caption)
 
 
 def _first_steps(recipe, steps):
@@ -170,24 +194,25 @@ def _first_steps(recipe, steps):
     with closing(train(recipe, run)) as records:
         for record in records:
             if isinstance(record, Step) and record.n + 1 >= steps:
-                break  # the evaluation is of no interest here
+                break  # the evaluation is not needed
     return run
 
 
-HIDDEN = "AVX2"  # the newest instructions that oneDNN may then use: those of a processor of 2013
+# A processor with and without bf16 instructions
+
+LIMIT = "AVX2"  # the newest instructions that oneDNN may use in the other process: those of a processor from 2013
 IN_ANOTHER_PROCESS = """
 import json, sys
-from speedkit.lab.lessons.precision import bf16_here
+from speedkit.lessons.precision.lesson import bf16_here
 from speedkit.recipe import Recipe
 print(json.dumps(bf16_here(Recipe.from_dict(json.loads(sys.argv[1])))))
 """
 
 
 def bf16_here(recipe: Recipe) -> float:
-    """How many times longer bf16 steps take than fp32 steps on the processor of this machine.
+    """How many times as long a bf16 step takes as an fp32 step on this machine's processor.
 
-    The median over rounds in which both take a few steps, one after the other: what else the machine does in between
-    shows in single rounds only.
+    The median over rounds, each of a few steps in both formats, so that other programs disturb single rounds only.
     """
     images, labels, model = first_batch(recipe.but(device="cpu", precision="fp32"))
     rounds, steps = (1, 1) if smoke() else (9, 3)
@@ -195,19 +220,19 @@ def bf16_here(recipe: Recipe) -> float:
 
 
 def with_and_without_hardware(recipe: Recipe) -> Table:
-    """bf16 steps on this processor, and again in a process in which torch may not use its newer instructions.
+    """bf16 steps on this processor, and in a second process that must not use its newer instructions.
 
     The second process gets ``ONEDNN_MAX_CPU_ISA=AVX2``: oneDNN, which computes torch's matrix products on x86
-    processors, then takes this one for an older model.
+    processors, then treats this processor as an older model.
     """
     here = machine("cpu")
     recipe = recipe.but(batch_size=min(recipe.batch_size, 64)) if smoke() else recipe
     rows = [[here.name, "in hardware" if here.bf16 else "emulated", f"{bf16_here(recipe):.2f}"]]
-    title = f"the same, limited to {HIDDEN}"
+    title = f"the same, limited to {LIMIT}"
     if here.bf16 and platform.machine() in ("x86_64", "AMD64"):
         done = subprocess.run(
             [sys.executable, "-c", IN_ANOTHER_PROCESS, json.dumps(recipe.to_dict())],
-            env=os.environ | {"ONEDNN_MAX_CPU_ISA": HIDDEN},
+            env=os.environ | {"ONEDNN_MAX_CPU_ISA": LIMIT},
             capture_output=True,
             text=True,
             timeout=300,
@@ -215,17 +240,20 @@ def with_and_without_hardware(recipe: Recipe) -> Table:
         )
         rows.append([title, "emulated", f"{json.loads(done.stdout):.2f}"])
     else:
-        why = "no x86 processor" if here.bf16 else "there are no bf16 instructions to hide"
+        why = "not an x86 processor" if here.bf16 else "there are no bf16 instructions to hide"
         rows.append([title, f"n/a: {why}", "n/a"])
-    caption = f"{recipe.model}, batch {recipe.batch_size}: computing alone, a median over rounds of a few steps each."
-    return Table(["processor", "bf16", "bf16 step, times fp32's"], rows, caption)
+    caption = f"{recipe.model}, batch {recipe.batch_size}: computing only; median over rounds of a few steps."
+    return Table(["processor", "bf16", "bf16 step, relative to fp32"], rows, caption)
+
+
+# Memory
 
 
 def memory_table(*recipes: Recipe) -> Table:
-    """One column a recipe, one row a kind of tensor."""
+    """The bytes of one training step: one column per recipe, one row per kind of tensor."""
     columns = [memory(recipe) for recipe in recipes]
     rows = [[name, *(size(column[name]) for column in columns)] for name in columns[0]]
-    caption = "" if math.isfinite(columns[0]["peak on the device"]) else "The peak on the device is known on CUDA only."
+    caption = "" if math.isfinite(columns[0]["peak on the device"]) else "The peak on the device is only known on CUDA."
     return Table(["", *(_title(recipe) for recipe in recipes)], rows, caption)
 
 
@@ -233,26 +261,23 @@ def _title(recipe):
     return f"{recipe.model}, batch {recipe.batch_size}, {recipe.precision}"
 
 
-@drawn("The tensors of a training step by what they are for.")
+@drawn("The tensors of a training step, by purpose.")
 def memory_figure(*recipes: Recipe) -> Picture:
-    """Stacked bars of the same bytes, each pair of recipes as a share of its first one."""
+    """Stacked bars of the same bytes. Recipes come in pairs, drawn relative to the first recipe of the pair."""
     figure = Figure(figsize=(9, 0.9 + 0.42 * len(recipes)), layout="constrained")
     axes = figure.subplots()
     colours = ("#0072B2", "#56B4E9", "#CC79A7", "#D55E00", "#009E73")
     columns = [memory(recipe) for recipe in recipes]
     for i, column in enumerate(columns):
-        left, whole = 0.0, columns[i - i % 2]["together"]
+        left, whole = 0.0, columns[i - i % 2]["total"]
         for (name, value), colour in zip(list(column.items())[:5], colours, strict=True):
             share = 100 * value / whole
             axes.barh(-i - 0.25 * (i // 2), share, left=left, height=0.7, color=colour, label=name if i == 0 else None)
             left += share
-        axes.text(left + 1, -i - 0.25 * (i // 2), size(column["together"]), va="center", fontsize=8)
+        axes.text(left + 1, -i - 0.25 * (i // 2), size(column["total"]), va="center", fontsize=8)
     axes.set_yticks([-i - 0.25 * (i // 2) for i in range(len(recipes))], [_title(r) for r in recipes], fontsize=8)
     axes.set_xlim(0, max(axes.get_xlim()[1], 125))
-    axes.set_xlabel("% of the fp32 step's tensors", fontsize=8)
+    axes.set_xlabel("% of the fp32 step's total", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     figure.legend(*axes.get_legend_handles_labels(), fontsize=8, ncols=5, loc="outside upper center", frameon=False)
     return figure
-
-
-STORED |= {f"int{bits}": bits for bits in (8, 4, 3, 2)}

@@ -1,4 +1,4 @@
-"""Which operators autocast runs in which format."""
+"""The number format of each operator under autocast."""
 
 import torch
 from torch import nn
@@ -9,14 +9,12 @@ from speedkit.support.table import Table
 from speedkit.techniques.precision import Precision
 from speedkit.train import first_batch
 
-# Autocast, operator by operator
-
 NO_ARITHMETIC = {"detach", "t", "view", "_unsafe_view", "transpose", "expand", "alias", "permute", "reshape", "slice"}
 SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
-class _Watch(TorchDispatchMode):
-    """Notes every operator that is really carried out, with the number formats that go in and come out."""
+class _Recorder(TorchDispatchMode):
+    """Records every operator that is carried out, and the number formats of its inputs and its output."""
 
     def __init__(self):
         super().__init__()
@@ -35,10 +33,11 @@ class _Watch(TorchDispatchMode):
 
 
 def operators(recipe: Recipe) -> Table:
-    """The operators of one forward pass and its loss, as they are carried out, and the formats of their tensors."""
+    """The operators of one forward pass and its loss in the order in which they run, with their number formats."""
     images, labels, model = first_batch(recipe.but(batch_size=4, subset=4))
-    watch = _Watch()
-    with Precision(recipe.precision, images.device.type) as precision, watch, precision.autocast():
+    recorder = _Recorder()
+    with Precision(recipe.precision, images.device.type) as precision, recorder, precision.autocast():
         nn.functional.cross_entropy(model(images), labels)
-    rows = [["cast" if name == "_to_copy" else name, *formats] for name, *formats in watch.seen]
-    return Table(["operator", "takes", "gives", "shape"], rows, "One forward pass of four images, and its loss.")
+    rows = [["cast" if name == "_to_copy" else name, *formats] for name, *formats in recorder.seen]
+    caption = "One forward pass on four images, and its loss."
+    return Table(["operator", "inputs", "output", "shape of the output"], rows, caption)

@@ -1,4 +1,4 @@
-"""Weights stored in fewer bits."""
+"""Quantisation: weights stored in fewer bits."""
 
 import copy
 
@@ -15,14 +15,15 @@ from speedkit.support.table import Table
 from speedkit.support.units import percent, size
 from speedkit.tasks.images import load
 
-# Quantisation: weights stored in fewer bits
+STORED = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+STORED |= {f"int{bits}": bits for bits in (8, 4, 3, 2)}
 
 
 def stored(model: nn.Module, how, quantise) -> tuple[nn.Module, float]:
-    """A copy of ``model`` with the weights that come back after they were stored, and the bytes they took.
+    """A copy of ``model`` whose weights have been stored and read back, and the bytes that they took.
 
-    how: a torch.dtype, or the bits of a whole number. quantise: (weight float [out, ...], bits) -> (int8 of the same
-    shape, scale that it is multiplied by). Biases and norms stay in fp32 with whole numbers: they are few.
+    how: a torch.dtype, or the number of bits of an integer. quantise: (weight float [out, ...], bits) -> (int8 of the
+    same shape, scale to multiply it by). With integers, biases and norms stay in fp32: they are few.
     """
     copied, total = copy.deepcopy(model), 0.0
     with torch.no_grad():
@@ -39,11 +40,8 @@ def stored(model: nn.Module, how, quantise) -> tuple[nn.Module, float]:
     return copied, total
 
 
-STORED = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 def stored_table(recipe: Recipe, quantise, seeds: int = NEEDED_PAIRS) -> Table:
-    """Trains once a seed, stores the weights in ever fewer bits, and compares the validation accuracy, in pairs."""
+    """Trains one network per seed, stores its weights in fewer and fewer bits, and compares the validation accuracy."""
     seeds = 2 if smoke() else seeds
     validation = drain(load(recipe.effective())).validation
     accuracies, taken = {name: [] for name in STORED}, {}
@@ -59,7 +57,10 @@ def stored_table(recipe: Recipe, quantise, seeds: int = NEEDED_PAIRS) -> Table:
             [name, size(taken[name]), f"{taken[name] / taken['fp32']:.2f}", percent(float(np.median(accuracies[name])))]
             + (["", ""] if name == "fp32" else list(judge_points(points)))
         )
-    heading = ["stored as", "bytes", "of fp32's", "accuracy (median)", "difference in points", "verdict"]
-    caption = f"{seeds} trainings, {len(validation[1]):,} validation images; 95 % interval over the trainings."
-    caption += " int4 to int2 are counted as if packed."
+    heading = ["stored as", "size", "relative to fp32", "validation accuracy (median)"]
+    heading += ["change in accuracy, points", "verdict"]
+    caption = (
+        f"{seeds} networks, one per seed; {len(validation[1]):,} validation images; 95 % interval over the networks. "
+        "int4, int3 and int2 are counted as if packed into bytes."
+    )
     return Table(heading, rows, caption)
