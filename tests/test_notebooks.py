@@ -93,7 +93,8 @@ def test_a_lesson_has_the_parts_of_its_anatomy(path):
     notebook = nbformat.read(path, as_version=4)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     words = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert code[0].splitlines() == ["import speedkit as sk", "", "sk.machine()"]
+    lesson = f"from speedkit.lessons.{path.stem.partition('_')[2]} import lesson"
+    assert code[0].splitlines() == ["import speedkit as sk", lesson, "", "sk.machine()"]
     for part in ("sk.predict(", "sk.Panel(", "panel.run(", "compare(", "sk.exercises(", ".check("):
         assert any(part in cell for cell in code), part
     for heading in ("**The question.**", "STOP here", "## Exercises", "## Takeaways", "**Sources.**"):

@@ -74,7 +74,7 @@ def judge_points(points, *, cut: bool = False) -> tuple[str, str]:
     points = np.asarray(points, dtype=float)
     middle = float(np.median(points)) if len(points) else math.nan
     if cut or smoke() or len(points) < NEEDED_PAIRS or not np.isfinite(points).all():
-        return f"{middle:+.2f}" if math.isfinite(middle) else NOT_AVAILABLE, TOO_FEW
+        return f"{middle:+z.2f}" if math.isfinite(middle) else NOT_AVAILABLE, TOO_FEW
     low, middle, high = (float(value) for value in interval(points))
     small = HALF_A_POINT.contains(low, high)
-    return f"{middle:+.2f} ({low:+.2f} to {high:+.2f})", SMALL if small else verdict(low, high)
+    return f"{middle:+z.2f} ({low:+z.2f} to {high:+z.2f})", SMALL if small else verdict(low, high)
