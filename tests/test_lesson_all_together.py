@@ -171,7 +171,7 @@ def test_of_several_rounds_the_shortest_step_counts_and_their_order_alternates(q
     found = lesson.trials(quick, {"channels_last": {"channels_last": True}}, rounds=2, progress=False)
     assert made == [False, True, True, False]
     assert (found.step_s("as it is"), found.step_s("channels_last")) == (0.02, 0.01)
-    assert "The better of 2 runs each" in repr(found)
+    assert "The fastest of 2 runs each" in repr(found)
 
 
 def test_the_same_change_before_and_after():

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import textwrap
 
 import torch
 from IPython.display import Code
@@ -113,4 +114,5 @@ def check_price(price_per_hour: float, runs: int):
 
 def source_of(*objects) -> Code:
     """Shows the source of functions and classes, in colour: the code that runs, not a copy of it."""
-    return Code("\n\n".join(inspect.getsource(each).rstrip() for each in objects), language="python")
+    sources = (textwrap.dedent(inspect.getsource(each)).rstrip() for each in objects)
+    return Code("\n\n".join(sources), language="python")

@@ -36,8 +36,8 @@ in_the_end = number_question(
     "A step waits for 60 ms and computes for 40 ms. First a cache removes the waiting. Then a cheaper number format "
     "halves the computing time. How many times faster is the step in the end than at the start?",
     5,
-    "From 100 ms to 40, then to 20. The number format alone would have saved 20 of 100 ms: what a switch gains depends "
-    "on what was switched on before it.",
+    "5 times: from 100 ms to 40, then to 20. The number format alone would have saved 20 of 100 ms. What a switch "
+    "gains depends on what was switched on before it.",
     {
         2.5: "That is after the first of the two changes.",
         2: "That is what the second change gains on top of the first.",

@@ -150,7 +150,7 @@ class Trials:
             )
         heading = ["one change", f"time of {number(count)} steps", "relative time", "waiting share"]
         heading += ["waiting per step", "computing per step", "before the first step", "peak memory"]
-        times = "One run each" if self.rounds == 1 else f"The better of {self.rounds} runs each"
+        times = "One run each" if self.rounds == 1 else f"The fastest of {self.rounds} runs each"
         caption = f"{times}, on top of: {_label(self.recipe)}. Not compared in pairs: a hint of what to compare next."
         smoke = any(run.smoke for run in self.runs.values())
         return Table(heading, rows, f"{caption} {CUT}" if smoke else caption)
@@ -185,7 +185,7 @@ def trials(
         left.pop("workers", None)
     found = Trials(recipe, left, {}, 1 if smoke() else rounds)
     names = [AS_IT_IS, *left]
-    order = [name for each in range(found.rounds) for name in names[:: -1 if each % 2 else 1]]
+    order = [name for i in range(found.rounds) for name in names[:: -1 if i % 2 else 1]]
     for name in tqdm(order, unit="run", file=sys.stdout, disable=not progress):
         before, run = found.runs.get(name), fit(recipe.but(**left.get(name, {})))
         if before is None or _step_s(run) < _step_s(before):

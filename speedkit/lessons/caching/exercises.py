@@ -137,7 +137,7 @@ hit_rate = number_question(
     "epoch asks for each image once, in a new random order. In the second epoch, what share of the images (0 to 1) is "
     "found in the cache?",
     0.25,
-    "1,500 of 6,000, whatever the order: each image is asked for once, and a quarter of them are in the cache.",
+    "0.25, whatever the order: each image is asked for once, and 1,500 of the 6,000 are in the cache.",
     {
         25: "That is in per cent: give a share from 0 to 1.",
         0.75: "That is the share that is *not* found.",
@@ -170,7 +170,7 @@ with_workers = choice(
         ),
         "d": (
             "Nothing.",
-            "Each worker fills its own copy, which is lost when it ends. Shared memory or a memory-mapped file is not.",
+            "Each worker fills its own copy, which is lost when it ends. Hence shared memory, or a memory-mapped file.",
         ),
     },
     ("In which process is the dictionary? What happens to it when that process ends?",),

@@ -65,8 +65,8 @@ def first_and_next(*runs: Run) -> Table:
             ]
         )
     caption = (
-        "Later epochs: means per epoch. Times are of the steps alone. Before the first step, the images for the "
-        "evaluation are decoded in every run; with the device cache, all training images are decoded as well."
+        "Later epochs: means per epoch. Times count the steps alone. Before the first step, every run decodes the "
+        "images for the evaluation; with the device cache, it also decodes all training images."
     )
     return Table(heading, rows, caption)
 
@@ -104,8 +104,8 @@ def epochs_figure(*runs: Run) -> Picture:
 def memory_paid(recipe: Recipe) -> Table:
     """Bytes, counted and not measured: of the stored images, and of a cache of decoded ones.
 
-    recipe: its ``data`` is "sqlite". The last two columns are for all training images, in bytes and as a share of this
-    machine's main memory.
+    recipe: one with ``data="sqlite"``. The last two columns are for all training images, in bytes and as a share of
+    this machine's main memory.
     """
     recipe = recipe.effective()
     stored = source(recipe)
@@ -131,7 +131,7 @@ def memory_paid(recipe: Recipe) -> Table:
         ]
         for what, held in exact.items()
     ]
-    heading = ["", "one image", f"{count:,} images", f"all {ALL_IMAGES:,}", "all, share of this machine's memory"]
+    heading = ["", "one image", f"{count:,} images", f"all {ALL_IMAGES:,}", "all, as a share of memory"]
     return Table(heading, rows, "Counted from shapes and stored bytes, not measured.")
 
 
