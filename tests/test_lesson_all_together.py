@@ -294,7 +294,7 @@ def test_nothing_is_saved_by_a_recipe_that_does_not_reach_the_target():
 @pytest.mark.parametrize(("price", "runs"), [(-1, 10), (math.nan, 10), (1, 0)])
 def test_a_bill_needs_a_price_and_a_number_of_runs(price, runs):
     race = lesson.Race(0.9, {"yours": racer([0.91], 8), "newcomer": racer([0.8], 35)})
-    with pytest.raises(ValueError, match="give a price of 0 or more"):
+    with pytest.raises(ValueError, match="price must be 0 or more"):
         race.bill(price, runs)
 
 

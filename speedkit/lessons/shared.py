@@ -13,35 +13,36 @@ from speedkit.recipe import Recipe
 from speedkit.techniques.precision import Precision
 from speedkit.train import first_batch, fit, optimization, score
 
-# Networks
-
 
 def trained(recipe: Recipe) -> nn.Module:
-    """The network of a recipe, trained to the end; it is left in evaluation mode."""
+    """The network of a recipe, trained."""
     models = []
     fit(recipe, on_model=models.append)
     return models[0]
 
 
-def accuracy(model: nn.Module, images, labels) -> float:
-    """Share (0 to 1) of images uint8 [N, C, H, W] that ``model`` gets right in evaluation mode and in fp32."""
-    device = next(model.parameters()).device.type
-    with Precision("fp32", device) as precision:
-        return drain(score(model, images, labels, precision))[1]
+def check_price(price_per_hour: float, runs: int):
+    """Checks the two numbers that a bill for training needs.
 
-
-# Memory
+    Raises:
+        ValueError: the price is negative or not a number, or ``runs`` is less than 1.
+    """
+    if not price_per_hour >= 0 or not math.isfinite(price_per_hour) or runs < 1:
+        raise ValueError(
+            f"price_per_hour={price_per_hour!r}, runs={runs!r}: the price must be 0 or more, and runs at least 1."
+        )
 
 
 class SavedTensors:
-    """The tensors that autograd saves for the backward pass: each piece of memory once, without the weights."""
+    """Counts the memory that autograd saves for the backward pass: each storage once, the weights not at all."""
 
     def __init__(self, model: nn.Module):
         self.parameters = list(model.parameters())
         self.weights = {p.untyped_storage().data_ptr() for p in self.parameters}
-        self.tensors = {}  # address of a storage -> a tensor in it, held so that no address is used twice
+        self.tensors = {}  # address of a storage -> a tensor in it, held so that the address is not reused
 
     def hooks(self):
+        """The context in which to run the forward pass."""
         return torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
     def _pack(self, tensor):
@@ -59,7 +60,7 @@ class SavedTensors:
         return False
 
     def count(self) -> tuple[int, int]:
-        """Bytes of the 16-bit copies of weights made by autocast, and of everything else. Call it before the update."""
+        """Bytes of autocast's 16-bit copies of weights, and of everything else. Call it before the weights change."""
         sizes = {True: 0, False: 0}
         for tensor in self.tensors.values():
             sizes[self._is_copy(tensor)] += tensor.untyped_storage().nbytes()
@@ -67,9 +68,9 @@ class SavedTensors:
 
 
 def memory(recipe: Recipe) -> dict[str, float]:
-    """Bytes of the tensors of one training step by purpose; "together" is the sum of the first five.
+    """Bytes of the tensors of one training step, by purpose; the first five add up to "total".
 
-    "peak on the device" is the allocator's own figure on CUDA, and nan elsewhere.
+    "peak on the device" is what CUDA's allocator reports; nan elsewhere.
     """
     images, labels, model = first_batch(recipe.but(subset=recipe.batch_size))
     optimizer, _ = optimization(recipe, model, 1)
@@ -90,29 +91,18 @@ def memory(recipe: Recipe) -> dict[str, float]:
         "16-bit copies of weights": copies,
         "activations kept for backward": activations,
     }
-    found["together"] = sum(found.values())
+    found["total"] = sum(found.values())
     return found | {"peak on the device": torch.cuda.max_memory_allocated(images.device) if cuda else math.nan}
 
 
-# Costs
-
-
-def check_price(price_per_hour: float, runs: int):
-    """Checks what a learner sets for a bill.
-
-    Raises:
-        ValueError: the price is negative or not a number, or ``runs`` is not at least 1.
-    """
-    if not price_per_hour >= 0 or not math.isfinite(price_per_hour) or runs < 1:
-        raise ValueError(
-            f"price_per_hour={price_per_hour!r}, runs={runs!r}: give a price of 0 or more, and at least 1 run."
-        )
-
-
-# Source code
+def accuracy(model: nn.Module, images, labels) -> float:
+    """Share of images uint8 [N, C, H, W] that ``model`` gets right, computing in fp32."""
+    device = next(model.parameters()).device.type
+    with Precision("fp32", device) as precision:
+        return drain(score(model, images, labels, precision))[1]
 
 
 def source_of(*objects) -> Code:
-    """Shows the source of functions and classes, in colour: the code that runs, not a copy of it."""
+    """The source of functions and classes, coloured, as a cell's last line: the code that runs, not a copy of it."""
     sources = (textwrap.dedent(inspect.getsource(each)).rstrip() for each in objects)
     return Code("\n\n".join(sources), language="python")
