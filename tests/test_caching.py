@@ -18,7 +18,7 @@ CACHES = ("off", "disk", "ram", "device")
 
 
 class Epochs:
-    """Two epochs of a recipe's batches, as the loop gets them, and how many images were read in each."""
+    """The batches of a recipe's first epochs, as the loop gets them, and how many images were read in each."""
 
     def __init__(self, recipe, epochs=2):
         _, loaded = run_through(data.load(recipe))
@@ -47,7 +47,7 @@ def test_every_cache_gives_the_same_batches(quick, changes):
 
 
 def test_an_epoch_holds_every_image_once_in_a_new_order(quick):
-    """Images are told apart by their pixels: 64 different ones an epoch, the same 64 in both."""
+    """Images are told apart by their pixels: 64 different ones per epoch, the same 64 in both."""
     epochs = Epochs(quick)
     first, second = (
         [bytes(image.flatten().tolist()) for image in part.flatten(0, 1)] for part in epochs.images.split(4)
@@ -68,14 +68,14 @@ def test_images_are_read_in_the_first_epoch_only(quick, cache, monkeypatch):
 
 
 @pytest.mark.parametrize("cache", ["disk", "ram"])
-def test_a_cache_that_is_too_small_keeps_what_fits(quick, cache):
+def test_a_cache_that_is_too_small_holds_what_fits(quick, cache):
     whole, part = Epochs(quick), Epochs(quick.but(cache=cache, cache_images=20))
     assert part.reads == [64, 64 - 20]
     assert torch.equal(part.images, whole.images)
 
 
 def test_two_workers_share_one_cache_in_ram(quick, no_children):
-    """In the second epoch the order is new, so each worker asks for images that the other one has read."""
+    """The order is new in the second epoch, so each worker asks for images that the other one read."""
     epochs = Epochs(quick.but(cache="ram", workers=2))
     assert epochs.reads == [64, 0]
     assert torch.equal(epochs.images, Epochs(quick).images)
@@ -101,7 +101,7 @@ def test_the_next_run_finds_the_disk_cache_filled(quick):
     [{"image_size": 30}, {"subset": 80}, {"data": "sqlite"}, {"stored_size": 40}, {"cache_images": 50}],
     ids=str,
 )
-def test_other_pixels_have_another_disk_cache(quick, change):
+def test_different_pixels_have_a_different_disk_cache(quick, change):
     recipe = quick.but(cache="disk", data="jpeg")
     Epochs(recipe)
     changed = Epochs(recipe.but(**change))
@@ -109,7 +109,7 @@ def test_other_pixels_have_another_disk_cache(quick, change):
     assert torch.equal(changed.images, Epochs(recipe.but(cache="off", **change)).images)
 
 
-def test_a_changed_picture_is_not_taken_from_an_old_cache(quick, pictures):
+def test_a_changed_picture_is_not_read_from_an_old_cache(quick, pictures):
     recipe = quick.but(cache="disk", data=f"folder:{pictures}", subset=None)
     Epochs(recipe)
     for path in pictures.glob("*/*.png"):
@@ -118,7 +118,7 @@ def test_a_changed_picture_is_not_taken_from_an_old_cache(quick, pictures):
 
 
 @pytest.mark.parametrize("cache", ["disk", "ram"])
-def test_what_is_kept_is_the_image_before_the_augmentation(quick, cache):
+def test_the_image_is_cached_before_the_augmentation(quick, cache):
     epochs = Epochs(quick.but(cache=cache, augment="light", shift=5))
     plain = torch.stack([epochs.source.read(i) for i in range(64)])
     assert torch.equal(epochs.cache.images, plain)
@@ -148,7 +148,7 @@ def test_an_image_that_occurs_twice_in_a_batch_is_read_once():
     assert caching.lookup(cache, torch.tensor([2, 2]), lambda p: torch.tensor([[[p]]], dtype=torch.uint8))[1] == 1
 
 
-def test_a_failed_read_does_not_mark_the_image_as_kept():
+def test_a_failed_read_does_not_mark_the_image_as_cached():
     cache = caching.Ram((4, 1, 1, 1), shared=False)
 
     def broken(position):
@@ -169,7 +169,7 @@ def test_a_sent_disk_cache_is_the_same_file(tmp_path):
     assert os.path.getsize(tmp_path / "c") == 3 + 3 * 4
 
 
-def test_too_little_shared_memory_is_said_with_the_way_out(quick, monkeypatch):
+def test_too_little_shared_memory_is_reported_with_a_way_out(quick, monkeypatch):
     monkeypatch.setattr(loading, "shared_memory_free", lambda: 1000)
     with pytest.raises(DataError, match=r"does not fit into /dev/shm .*cache='disk' or workers=0, or .*shm-size"):
         Epochs(quick.but(cache="ram", workers=2))
@@ -178,7 +178,7 @@ def test_too_little_shared_memory_is_said_with_the_way_out(quick, monkeypatch):
     assert loading.make_cache(quick.but(cache="ram", workers=2), run_through(data.load(quick))[1]).images.is_shared()
 
 
-def test_a_full_disk_is_said_with_the_way_out(quick, monkeypatch):
+def test_a_full_disk_is_reported_with_a_way_out(quick, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,7 +1,7 @@
 """Exercises: ``check`` an answer, ask for a ``hint``, unfold the ``solution``.
 
-An answer that is still ``...`` is not attempted yet, which is no error. Answers in code are judged by what they do, not
-by how they are written, and whatever goes wrong in them becomes a sentence.
+An answer that is still ``...`` counts as not attempted, which is not an error. Answers in code are judged by what they
+do, not by how they are written, and anything that goes wrong in them becomes a sentence.
 
     quiz = exercises("caching")
     quiz.hit_rate.check(0.5)
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 LESSONS = ("precision", "early_stopping", "augmentation", "batchnorm", "workers", "caching", "all_together")
-LIMIT_S = 10.0  # for one check; every right answer takes less than a second
+LIMIT_S = 10.0  # per check; every right answer takes less than a second
 RIGHT, WRONG, NOT_ATTEMPTED = "right", "not yet", "not attempted yet"
 COLOURS = {RIGHT: "#2e7d32", WRONG: "#d32f2f", NOT_ATTEMPTED: "#888"}
 
@@ -33,7 +33,7 @@ def exercises(lesson: str):
     """The exercises of a lesson, by name: ``exercises("caching").hit_rate``.
 
     Raises:
-        ValueError: there is no such lesson.
+        ValueError: there is no lesson of this name.
     """
     if lesson not in LESSONS:
         raise ValueError(f"There are no exercises for {str(lesson)[:40]!r}: give {' | '.join(LESSONS)}.")
@@ -41,22 +41,24 @@ def exercises(lesson: str):
 
 
 class WrongAnswer(Exception):
-    """Raised by a judge; its words are what the learner reads."""
+    """Raised by a judge; the learner reads its message."""
 
 
 class NotAttempted(Exception):
-    """Raised by a judge: the answer still has a placeholder in it."""
+    """Raised by a judge: the answer still contains a placeholder."""
 
 
 class _TooLong(BaseException):
-    """Not an Exception, so that an answer that catches those does not catch it."""
+    """Not an Exception, so that an answer which catches all of those does not catch this one."""
 
 
 class Exercise:
     """One question and its judge.
 
-    judge: a function of the answer that gives a sentence of explanation, or raises :class:`Wrong` or :class:`Blank`.
-    hints: sentences, from vague to clear. solution: Python code, or a sentence.
+    judge: takes the answer and returns a sentence of explanation, or raises :class:`WrongAnswer` or
+        :class:`NotAttempted`.
+    hints: sentences, from vague to clear.
+    solution: Python code, or a sentence.
     """
 
     def __init__(self, question: str, judge: Callable[[object], str], hints: tuple[str, ...], solution: str):
@@ -64,25 +66,25 @@ class Exercise:
         self._hinted = 0
 
     def check(self, answer=...) -> "Note":
-        """What is right or wrong about an answer; it raises nothing."""
+        """Says what is right or wrong about an answer; never raises."""
         try:
             if is_blank(answer):
                 raise NotAttempted
             with _at_most(LIMIT_S):
                 return Note(RIGHT, self._judge(answer))
         except NotAttempted:
-            return Note(NOT_ATTEMPTED, "Put your answer in place of the `...`, and run the cell again.")
+            return Note(NOT_ATTEMPTED, "Replace the `...` with your answer and run the cell again.")
         except WrongAnswer as wrong:
             return Note(WRONG, str(wrong))
         except _TooLong:
-            return Note(WRONG, f"It did not end within {LIMIT_S:.3g} seconds: is there a loop that never ends?")
+            return Note(WRONG, f"It did not finish within {LIMIT_S:.3g} seconds: is there an endless loop?")
         except KeyboardInterrupt:
-            return Note(WRONG, "It was interrupted before it ended: is there a loop that never ends?")
-        except Exception as error:  # an answer can be any object, and fail wherever it is touched
-            return Note(WRONG, f"What it gave could not be compared with what was expected. {in_words(error)}")
+            return Note(WRONG, "It was interrupted before it finished: is there an endless loop?")
+        except Exception as error:  # an answer can be any object, and can fail wherever it is touched
+            return Note(WRONG, f"Your answer could not be compared with the expected one. {in_words(error)}")
 
     def hint(self) -> "Note":
-        """The next hint, folded; after the last one, the last one again."""
+        """The next hint, folded; after the last hint, the last one again."""
         shown = min(self._hinted, len(self._hints) - 1)
         self._hinted += 1
         return Note(f"Hint {shown + 1} of {len(self._hints)}", self._hints[shown], folded=True)
@@ -99,7 +101,7 @@ class Exercise:
 
 
 class Note:
-    """What :class:`Exercise` says: ``kind`` and ``text``, shown as HTML in a notebook and as text elsewhere."""
+    """The reply of an :class:`Exercise`: ``kind`` and ``text``, shown as HTML in a notebook and as text elsewhere."""
 
     def __init__(self, kind: str, text: str, folded: bool = False):
         self.kind, self.text, self.folded = kind, text, folded
@@ -117,7 +119,7 @@ class Note:
 
 
 def _marked_up(text):
-    """Escaped; code where it spans several lines, else with `code` in backticks and a *word* between asterisks."""
+    """Escaped text: several lines as code; else `code` in backticks and a *word* between asterisks are marked up."""
     text = html.escape(text)
     if "\n" in text:
         return f"<pre>{text}</pre>"
@@ -125,11 +127,11 @@ def _marked_up(text):
     return re.sub(marks, lambda found: f"<code>{found[1]}</code>" if found[1] else f"<em>{found[2]}</em>", text)
 
 
-# Kinds of exercises
+# Kinds of exercise
 
 
 def choice(question: str, right: str, options: dict[str, tuple[str, str]], hints: tuple[str, ...]) -> Exercise:
-    """A question with lettered options: letter -> (the option, the sentence that whoever takes it reads)."""
+    """A question with lettered options: letter -> (the option, the feedback for choosing it)."""
 
     def judge(answer):
         letter = answer.strip().strip("().").lower() if isinstance(answer, str) else ""
@@ -148,9 +150,9 @@ def choice(question: str, right: str, options: dict[str, tuple[str, str]], hints
 def number_question(
     question: str, right: float, praise: str, mistakes: dict[float, str], hints: tuple[str, ...], within: float = 1e-6
 ) -> Exercise:
-    """A question with a number for an answer: right if it is off by at most the share ``within``.
+    """A question whose answer is a number, with a relative tolerance of ``within``.
 
-    mistakes: wrong number -> the sentence for whoever gives it. ``praise`` is the explanation of the right one.
+    praise: explains the right answer. mistakes: a wrong number -> the feedback for it.
     """
 
     def judge(answer):
@@ -161,9 +163,9 @@ def number_question(
             if math.isclose(value, wrong, rel_tol=within):
                 raise WrongAnswer(sentence)
         if value <= 0:
-            raise WrongAnswer(f"{value:.6g} is not above zero, and what is asked for is.")
+            raise WrongAnswer(f"{value:.6g} is not above zero, but the answer is.")
         than, factor = ("large", value / right) if value > right else ("small", right / value)
-        raise WrongAnswer(f"{value:.6g} is too {than}, by a factor of {factor:.3g}. The hints go on from here.")
+        raise WrongAnswer(f"{value:.6g} is too {than}, by a factor of {factor:.3g}. See the hints.")
 
     return Exercise(question, judge, hints, praise)
 
@@ -172,11 +174,11 @@ def number_question(
 
 
 def call(function, *arguments, shown: str = ""):
-    """What a learner's function gives for some arguments; ``shown``: the call as the learner would write it.
+    """What a learner's function returns for some arguments; ``shown``: the call as the learner would write it.
 
     Raises:
-        Wrong: it stopped with an exception, or gave nothing back.
-        Blank: a placeholder is left in it.
+        WrongAnswer: it raised an exception, or returned nothing.
+        NotAttempted: it still contains a placeholder.
     """
     made = shown or _written(function, arguments)
     try:
@@ -186,23 +188,25 @@ def call(function, *arguments, shown: str = ""):
     except (Exception, SystemExit, GeneratorExit) as error:
         if "ellipsis" in str_of(error).lower():
             raise NotAttempted from None
-        raise WrongAnswer(f"`{made}` stopped with {in_words(error)}") from None
+        raise WrongAnswer(f"`{made}` raised {in_words(error)}") from None
     if result is ...:
         raise NotAttempted
     if result is None:
-        raise WrongAnswer(f"`{made}` gave nothing back: does every way through it end in a `return`?")
+        raise WrongAnswer(f"`{made}` returned nothing: does every path through it end in a `return`?")
     return result
 
 
 def behaves_like(answer, right, cases, mistakes, *, read, same=operator.eq):
     """Compares a learner's function with ``right`` on all ``cases`` (tuples of arguments).
 
-    read: (what it gave, the case's arguments) -> what is compared, or raises :class:`Wrong`. mistakes: (function,
-    sentence) pairs; an answer that does just what such a function does gets its sentence, and any other its first
-    failing case. Returns the arguments as the answer left them: it may have changed them.
+    read: (its result, the case's arguments) -> what is compared, or raises :class:`WrongAnswer`.
+    mistakes: pairs of a wrong function and the feedback for an answer that behaves like it. Any other wrong answer is
+        shown its first failing case.
+
+    Returns the arguments as the answer left them: it may have changed them.
 
     Raises:
-        Wrong, Blank: as in :func:`call`, or it does something else than ``right``.
+        WrongAnswer, NotAttempted: as in :func:`call`, or it does not behave like ``right``.
     """
     is_function(answer)
     used = copy.deepcopy(cases)
@@ -216,8 +220,8 @@ def behaves_like(answer, right, cases, mistakes, *, read, same=operator.eq):
             raise WrongAnswer(sentence)
     first = agree.index(False)
     made, gave, wanted = _written(answer, cases[first]), in_short(theirs[first]), in_short(expected[first])
-    what = f"it gave {gave}, and {wanted} was expected" if gave != wanted else f"it gave a {gave} with other values"
-    raise WrongAnswer(f"Look at `{made}`: {what}.")
+    what = f"returned {gave}, but {wanted} was expected" if gave != wanted else f"returned a {gave} with wrong values"
+    raise WrongAnswer(f"`{made}` {what}.")
 
 
 def _written(function, arguments):
@@ -232,54 +236,54 @@ def _outcome(mistake, case):
 
 
 def is_function(answer):
-    """Raises :class:`Wrong` for what cannot be called."""
+    """Raises :class:`WrongAnswer` for an object that cannot be called."""
     if not callable(answer):
-        raise WrongAnswer(f"Hand over the function itself, its name without brackets; this is {_a_kind_of(answer)}.")
+        raise WrongAnswer(f"Give the name of your function or class, without brackets; this is {_a_kind_of(answer)}.")
 
 
 def number(answer) -> float:
-    """A number from whatever kind of number was given. Raises :class:`Wrong` for anything else."""
+    """A float from any kind of number. Raises :class:`WrongAnswer` for anything else."""
     if isinstance(answer, torch.Tensor | np.ndarray | np.generic):
         if math.prod(answer.shape) != 1:
-            raise WrongAnswer(f"One number is asked for; this has {math.prod(answer.shape)}.")
+            raise WrongAnswer(f"One number is expected; this has {math.prod(answer.shape)}.")
         answer = answer.item()
     if isinstance(answer, str):
         raise WrongAnswer("Write the number without quotation marks.")
     if isinstance(answer, bool) or not isinstance(answer, numbers.Real):
-        raise WrongAnswer(f"A number is asked for; this is {_a_kind_of(answer)}.")
+        raise WrongAnswer(f"A number is expected; this is {_a_kind_of(answer)}.")
     try:
         value = float(answer)
     except OverflowError:
         value = math.inf
     if not math.isfinite(value):
-        raise WrongAnswer(f"A finite number is asked for; this is {value}.")
+        raise WrongAnswer(f"A finite number is expected; this is {value}.")
     return value
 
 
 def yes_or_no(answer) -> bool:
-    """True or False. Raises :class:`Wrong` for anything else."""
+    """True or False. Raises :class:`WrongAnswer` for anything else."""
     if isinstance(answer, torch.Tensor | np.ndarray) and math.prod(answer.shape) == 1:
         answer = answer.item()
     if not isinstance(answer, bool | np.bool_):
-        raise WrongAnswer(f"It should give True or False; it gave {in_short(answer)}, {_a_kind_of(answer)}.")
+        raise WrongAnswer(f"It should return True or False; it returned {in_short(answer)}, {_a_kind_of(answer)}.")
     return bool(answer)
 
 
 def tensor(answer, like: torch.Tensor) -> torch.Tensor:
-    """A tensor of the shape and type of ``like``. Raises :class:`Wrong` for anything else."""
+    """A tensor with the shape and dtype of ``like``. Raises :class:`WrongAnswer` for anything else."""
     if not isinstance(answer, torch.Tensor):
-        raise WrongAnswer(f"It should give a tensor; it gave {_a_kind_of(answer)}.")
+        raise WrongAnswer(f"It should return a tensor; it returned {_a_kind_of(answer)}.")
     for what in ("shape", "dtype"):
         found, wanted = (
             tuple(value) if what == "shape" else value for value in (getattr(answer, what), getattr(like, what))
         )
         if found != wanted:
-            raise WrongAnswer(f"It should give a tensor of {what} {wanted}, as it was given; this has {found}.")
+            raise WrongAnswer(f"It should return a tensor of {what} {wanted}, like its input; this one has {found}.")
     return answer.detach().cpu()
 
 
 def is_blank(answer) -> bool:
-    """Whether an answer is a placeholder still: ``...``, or a function or class with nothing written in it."""
+    """Whether an answer is still a placeholder: ``...``, or a function or class with an empty body."""
     if answer is ... or answer is None:
         return True
     if isinstance(answer, type):
@@ -300,7 +304,7 @@ def is_blank(answer) -> bool:
 
 @contextmanager
 def _at_most(limit_s):
-    """Raises :class:`_TooLong` in the code inside, where the system can: in the main thread, and not on Windows."""
+    """Raises :class:`_TooLong` in the code inside, where the system allows it: in the main thread, not on Windows."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -321,7 +325,7 @@ def _at_most(limit_s):
 
 
 def str_of(value) -> str:
-    """str(value), also where the learner's object makes that fail."""
+    """str(value), even if the learner's object makes that fail."""
     try:
         return str(value)
     except Exception:
@@ -329,14 +333,14 @@ def str_of(value) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """An exception's name and words, cut to 200 characters."""
+    """An exception's name and message, cut to 200 characters."""
     words = " ".join(str_of(error).split())
     words = words if len(words) <= 200 else f"{words[:200]} …"
     return f"{type(error).__name__}: {words}" if words else f"{type(error).__name__}."
 
 
 def in_short(value, quoted: bool = True) -> str:
-    """A value in at most 60 characters; of a tensor, its shape."""
+    """A value in at most 60 characters; for a tensor, its shape."""
     if isinstance(value, torch.Tensor):
         return f"tensor of shape {tuple(value.shape)}"
     if isinstance(value, torch.nn.Module):

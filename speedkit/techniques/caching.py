@@ -1,7 +1,7 @@
 """Caching: decode an image at its first use, keep the decoded pixels, and read those in later epochs.
 
-What is kept comes *before* the random augmentation, else the first random variant would be frozen. A cache in RAM is
-one block of shared memory: a plain list inside a dataset would be filled once per worker.
+The cache comes *before* the random augmentation; behind it, the first random variant would be frozen. A cache in RAM
+is one block of shared memory: a plain list inside a dataset would be filled once per worker.
 """
 
 import os
@@ -23,10 +23,10 @@ class Ram:
 
 
 class Disk:
-    """The same in a memory-mapped file, which the next run finds filled."""
+    """The same in a memory-mapped file, which the next run finds already filled."""
 
     def __init__(self, path: Path, shape: tuple):
-        """Raises OSError where the disk is too full for the whole file."""
+        """Raises OSError if the disk has no room for the whole file."""
         self.path, self.shape = Path(path), tuple(shape)
         size = shape[0] + int(np.prod(shape))
         with open(path, "ab") as file:
@@ -50,14 +50,14 @@ class Disk:
 
 
 def lookup(cache, positions: torch.Tensor, read) -> tuple[torch.Tensor, int]:
-    """The images at ``positions`` (int64 [B]): uint8 [B, C, H, W], and how many had to be read from the source.
+    """The images at ``positions`` (int64 [B]) as uint8 [B, C, H, W], and how many had to be read from the source.
 
-    read: position -> uint8 [C, H, W], called for each image that the cache does not hold. ``cache`` may be None.
+    read: position -> uint8 [C, H, W], called for each image that is not in the cache. ``cache`` may be None.
     """
     capacity = len(cache.filled) if cache else 0
     where = positions.numpy()
     if capacity and where.max() < capacity and cache.filled.numpy()[where].all():
-        # NumPy copies whole images; to torch's indexing every pixel is an element, and its threads wake slowly.
+        # NumPy copies whole images; torch's indexing copies pixel by pixel, and its threads are slow to wake.
         return torch.from_numpy(cache.images.numpy()[where]), 0
     images, reads = [], 0
     for position in positions.tolist():

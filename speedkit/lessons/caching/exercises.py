@@ -1,4 +1,4 @@
-"""Exercises on caching: before the augmentation, and what a small cache holds."""
+"""Exercises on caching: the order of cache and augmentation, a cache that is too small, and workers."""
 
 import math
 
@@ -15,11 +15,11 @@ from speedkit.lessons.exercise import (
 )
 
 _COUNT = 5
-_SHARED = "A second `Cached` found what an earlier one had kept: make the store in `__init__`, one for each."
+_SHARED = "A second `Cached` found the first one's images: create the store in `__init__`, so that each has its own."
 
 
 class _Source:
-    """Stands for a dataset that is slow to read: it counts its reads and gives a different number at each position."""
+    """Stands for a dataset that is slow to read: it records its reads and has a different number at each position."""
 
     def __init__(self, start=0):
         self.start, self.reads = start, []
@@ -38,7 +38,7 @@ class _Source:
 
 
 class _Augment:
-    """Stands for a random transform: no two calls give the same, and each result tells what it was made of."""
+    """Stands for a random transform: no two calls give the same result, and each result tells its origin."""
 
     def __init__(self):
         self.calls = 0
@@ -56,11 +56,11 @@ def _judge_cached(answer):
     source, augment = _Source(), _Augment()
     cached = call(answer, source, augment, shown="Cached(dataset, augment)")
     if not hasattr(type(cached), "__getitem__"):
-        raise WrongAnswer("`Cached(dataset, augment)[i]` has to work: it needs a method `__getitem__(self, i)`.")
+        raise WrongAnswer("`Cached(dataset, augment)[i]` must work: it needs a method `__getitem__(self, i)`.")
     if is_blank(type(cached).__getitem__):
         raise NotAttempted
     if source.reads:
-        raise WrongAnswer(f"It read {len(source.reads)} images before any was asked for: read one at its first use.")
+        raise WrongAnswer(f"It read {len(source.reads)} images before any was asked for: read each at its first use.")
 
     def get(i):
         return call(lambda i: cached[i], i, shown=f"cached[{i}]")
@@ -68,91 +68,92 @@ def _judge_cached(answer):
     order = [0, 1, 2, 1, 0, 2, 2]
     images = [get(i) for i in order]
     if not hasattr(images[0], "__float__"):
-        raise WrongAnswer(f"`cached[0]` should give an augmented image; it gave {in_short(images[0])}.")
+        raise WrongAnswer(f"`cached[0]` should return an augmented image; it returned {in_short(images[0])}.")
     sources = [round(float(image)) // 100 - 1 for image in images]
     reads = sorted(source.reads)
     if augment.calls == 0:
-        raise WrongAnswer("The images come back as they are stored: `augment` was never called.")
+        raise WrongAnswer("The images come back without augmentation: `augment` was never called.")
     if sources != order:
         raise WrongAnswer(
-            f"Asked for {order}, it gave images that were made from {sources}: is each kept under its own position?"
+            f"Asked for images {order}, it returned images {sources}: is each one stored under its own position?"
         )
     variants = [image for i, image in zip(order, images, strict=True) if i == 2]
     if len(set(variants)) == 1:
         raise WrongAnswer(
-            "The same variant came back each time: the augmentation is frozen. Keep the image as it was *before* "
-            "`augment`, and augment at every access."
+            "The same variant came back each time: the augmentation is frozen. Store the image as it was *before* "
+            "`augment`, and call `augment` at every access."
         )
     if len(reads) < len(set(order)):
         raise WrongAnswer(_SHARED)
     if reads != sorted(set(order)):
         if len(reads) == len(order):
-            raise WrongAnswer("Every access read the source again: nothing was kept.")
+            raise WrongAnswer("Every access read the source again: nothing was cached.")
         raise WrongAnswer(
-            f"{len(reads)} reads of the source for {len(set(order))} different images: read each of them once, at its "
-            "first use."
+            f"{len(reads)} reads of the source for {len(set(order))} different images: read each image once, when it "
+            "is first used."
         )
     marks = [round(1000 * (float(image) - 100 * (i + 1))) for i, image in zip(order, images, strict=True)]
     if marks != list(range(1, len(order) + 1)):
         raise WrongAnswer(
-            "At each access `augment` should be called once, on the image as it was read: here variants were made of "
-            "variants, or thrown away."
+            "`augment` should be called once at each access, on the image as it was read. Here, variants were made "
+            "from variants, or results were thrown away."
         )
     try:
         length = len(cached)
     except Exception:
-        raise WrongAnswer("All right but for `len(cached)`, which a loader asks for: add `__len__`.") from None
+        raise WrongAnswer("All correct except `len(cached)`, which a loader needs: add `__len__`.") from None
     if length != _COUNT:
-        raise WrongAnswer(f"`len(cached)` gave {length}, and the dataset has {_COUNT} images.")
+        raise WrongAnswer(f"`len(cached)` returned {length}, but the dataset has {_COUNT} images.")
     other = call(answer, _Source(50), _Augment(), shown="Cached(dataset, augment)")
     if not math.isclose(float(call(lambda i: other[i], 0, shown="cached[0]")), 150.001):
         raise WrongAnswer(_SHARED)
-    return "What is dear and always the same is done once; what is random is done at every access."
+    return "Do expensive, deterministic work once; do random work every time."
 
 
 cached = Exercise(
-    "Write a class `Cached(dataset, augment)`: `cached[i]` gives `augment(dataset[i])`, with `dataset[i]` read "
-    "from the dataset at its first use only, and a new random variant at every access; `len(cached)` is the dataset's.",
+    "Write a class `Cached(dataset, augment)`. `cached[i]` returns `augment(dataset[i])`: a new random variant at each "
+    "access, but `dataset[i]` itself is read only once, at its first use. (It is an image alone, without a label.) "
+    "`len(cached)` is the length of the dataset.",
     _judge_cached,
     (
-        "What is the same in every epoch, and what has to differ?",
-        "Keep `dataset[i]` in a dictionary, under `i`; call `augment` on what comes out of it, each time.",
+        "What is the same in every epoch, and what must differ?",
+        "Store `dataset[i]` in a dictionary under the key `i`. Call `augment` on the stored image each time.",
     ),
     """class Cached:
     def __init__(self, dataset, augment):
-        self.dataset, self.augment, self.kept = dataset, augment, {}
+        self.dataset, self.augment, self.store = dataset, augment, {}
 
     def __len__(self):
         return len(self.dataset)
 
     def __getitem__(self, i):
-        if i not in self.kept:
-            self.kept[i] = self.dataset[i]
-        return self.augment(self.kept[i])""",
+        if i not in self.store:
+            self.store[i] = self.dataset[i]
+        return self.augment(self.store[i])""",
 )
 
 hit_rate = number_question(
-    "A cache has room for 1,500 of 6,000 images. It keeps the first that come, and gives none up. Every epoch reads "
-    "each image once, in a new random order. In the second epoch, what share of the reads (0 to 1) finds its image in "
-    "the cache?",
+    "A cache has room for 1,500 of 6,000 images. It keeps the first images that are read and never drops one. Every "
+    "epoch asks for each image once, in a new random order. In the second epoch, what share of the images (0 to 1) is "
+    "found in the cache?",
     0.25,
-    "1,500 of 6,000, whatever the order: each image is asked for once, and a quarter of them are there.",
+    "0.25, whatever the order: each image is asked for once, and 1,500 of the 6,000 are in the cache.",
     {
-        25: "That is in per cent: give a share, from 0 to 1.",
+        25: "That is in per cent: give a share from 0 to 1.",
         0.75: "That is the share that is *not* found.",
-        0: "0 would mean that nothing was kept.",
-        1: "Only 1,500 of the 6,000 images have room in it.",
-        0.125: "That is the mean over the first two epochs; the second one alone is asked for.",
-        4: "That is images for each place in the cache: the other way round.",
-        1500: "That is the number of hits: divide by the number of reads.",
+        0: "0 would mean that nothing was cached.",
+        1: "Only 1,500 of the 6,000 images fit.",
+        0.125: "That is the mean over the first two epochs; the question is about the second one alone.",
+        4: "That is the number of images per place in the cache: it is the other way round.",
+        1500: "That is the number of hits: divide by the number of images asked for.",
     },
-    ("How many images does an epoch ask for? How many of them are kept?",),
+    ("How many images does an epoch ask for? How many of them are in the cache?",),
     within=1e-4,
 )
 
 with_workers = choice(
-    "A dataset keeps decoded images in an ordinary dictionary of its own. Four workers load from it, started anew in "
-    "each epoch. What does the cache save in the second epoch?",
+    "A dataset stores decoded images in an ordinary dictionary. Four workers load from it; new ones are started for "
+    "each epoch. What does this cache save in the second epoch?",
     "d",
     {
         "a": (
@@ -161,16 +162,16 @@ with_workers = choice(
         ),
         "b": (
             "About a quarter of the reads.",
-            "That could be, if the workers lived on: each would find what it had read itself. These are started anew.",
+            "That could be so if the workers stayed alive: each would find what it had read itself. But these are new.",
         ),
         "c": (
-            "All reads but the first of each worker.",
-            "A worker keeps what it reads, but it ends with the epoch, and its dictionary with it.",
+            "All reads except the first one of each worker.",
+            "A worker stores what it reads, but it ends with the epoch, and so does its dictionary.",
         ),
         "d": (
             "Nothing.",
-            "Each worker fills a copy of its own, which ends with it: hence shared memory, or a memory-mapped file.",
+            "Each worker fills its own copy, which is lost when it ends. Hence shared memory, or a memory-mapped file.",
         ),
     },
-    ("Whose memory is the dictionary in? What happens to it when that process ends?",),
+    ("In which process is the dictionary? What happens to it when that process ends?",),
 )

@@ -1,7 +1,7 @@
-"""What the lesson on caching counts and draws: reads, hits, bytes, and two caches that are wrong.
+"""The lesson on caching: reads, hits and bytes counted, and two caches that are wrong.
 
-Sources: the TensorFlow guide "Better performance with the tf.data API" and tensorflow issue #47755 for the order of
-cache and random transform; PyTorch's notes on ``torch.utils.data`` for workers, each with its own copy of a data set.
+Sources: the TensorFlow guide "Better performance with the tf.data API" and tensorflow issue #47755, on the order of
+cache and random transform; PyTorch's notes on ``torch.utils.data``, on workers that each copy the dataset.
 """
 
 import os
@@ -17,8 +17,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from speedkit import hardware, loading
+from speedkit.comparison.metrics import TOO_FEW
 from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
 from speedkit.lab.picture import Picture, drawn
+from speedkit.lab.tables import CUT
 from speedkit.recipe import Recipe
 from speedkit.run import Run, labels
 from speedkit.support.settings import smoke
@@ -26,7 +28,7 @@ from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
 from speedkit.tasks import images as data
 from speedkit.techniques import augmentation, caching, workers
-from speedkit.train import train
+from speedkit.train import fit
 
 ALL_IMAGES = 55_000  # of Fashion-MNIST's training part
 SHOES = (5, 7, 9)  # classes whose mirror image is easily told apart
@@ -41,13 +43,13 @@ def source(recipe: Recipe):
 
 
 def first_and_next(*runs: Run) -> Table:
-    """A row a run: images read and seconds in its first epoch and, as means, in the ones after it.
+    """One row per run: the images read and the time taken in its first epoch and, on average, in each later one.
 
-    The hit rate is the share (0 to 1) of the images asked for, after the first epoch, that were not read from the
-    source. Seconds are of an epoch's steps, without the evaluation. "n/a" where a run has a single epoch.
+    The hit rate is the share (0 to 1) of the images asked for after the first epoch that were not read from the
+    source. Times are of an epoch's steps, without the evaluation. "n/a" for a run of a single epoch.
     """
-    heading = ["run", "reads: first epoch", "reads: next epochs", "hit rate: next epochs"]
-    heading += ["time: first epoch", "time: next epochs", "before the first step"]
+    heading = ["run", "reads: first epoch", "reads: later epochs", "hit rate: later epochs"]
+    heading += ["time: first epoch", "time: later epochs", "before the first step"]
     rows = []
     for label, run in zip(labels(runs), runs, strict=True):
         reads, taken = run.epoch_column("reads"), run.epoch_column("train_s")
@@ -63,14 +65,14 @@ def first_and_next(*runs: Run) -> Table:
             ]
         )
     caption = (
-        "Time of the steps alone. Before the first step, the pictures for the evaluation are decoded whatever the "
-        "switches say, and with the device cache every training image, too."
+        "Later epochs: means per epoch. Times count the steps alone. Before the first step, every run decodes the "
+        "images for the evaluation; with the device cache, it also decodes all training images."
     )
     return Table(heading, rows, caption)
 
 
 def hit_rate(run: Run) -> float:
-    """Share (0 to 1) of the images asked for after the first epoch that did not have to be read; nan: no such epoch."""
+    """Share (0 to 1) of the images asked for after the first epoch that were not read; nan for a single epoch."""
     asked = np.diff(run.epoch_column("steps")) * run.recipe.batch_size
     return 1 - float(run.epoch_column("reads")[1:].sum() / asked.sum()) if asked.sum() else np.nan
 
@@ -79,9 +81,9 @@ def _mean(values):
     return float(values.mean()) if len(values) else np.nan
 
 
-@drawn("The seconds of every epoch.")
+@drawn("Bar chart: the seconds of each epoch, run by run.")
 def epochs_figure(*runs: Run) -> Picture:
-    """Bars: the seconds of every epoch's steps, a colour a run."""
+    """Bars: the seconds of each epoch's steps, one colour per run."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(runs)
@@ -90,7 +92,7 @@ def epochs_figure(*runs: Run) -> Picture:
         axes.bar(np.arange(1, len(taken) + 1) + (place - (len(runs) - 1) / 2) * width, taken, width, label=label)
     axes.set_xticks(range(1, 1 + max(len(run.epoch_column("train_s")) for run in runs)))
     axes.set_xlabel("epoch", fontsize=9)
-    axes.set_ylabel("seconds of its steps", fontsize=9)
+    axes.set_ylabel("seconds, steps only", fontsize=9)
     axes.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure
@@ -100,10 +102,10 @@ def epochs_figure(*runs: Run) -> Picture:
 
 
 def memory_paid(recipe: Recipe) -> Table:
-    """Bytes counted, not measured: what is stored, and what a cache of decoded images holds instead.
+    """Bytes, counted and not measured: of the stored images, and of a cache of decoded ones.
 
-    recipe: its ``data`` is "sqlite". The last columns are for all training images, and as a share of this machine's
-    main memory.
+    recipe: one with ``data="sqlite"``. The last two columns are for all training images, in bytes and as a share of
+    this machine's main memory.
     """
     recipe = recipe.effective()
     stored = source(recipe)
@@ -111,12 +113,12 @@ def memory_paid(recipe: Recipe) -> Table:
     with closing(sqlite3.connect(stored.path)) as connection:
         query = "SELECT SUM(LENGTH(jpeg)) FROM images WHERE position BETWEEN ? AND ?"
         (jpeg,) = connection.execute(query, (stored.first, stored.first + count - 1)).fetchone()
-    kept = caching.Ram((count, 3, side, side), shared=False)
+    cache = caching.Ram((count, 3, side, side), shared=False)
     exact = {
         "JPEG, as stored in the database": jpeg,
-        f"decoded, {side} × {side}: what the cache keeps": kept.images.nbytes + kept.filled.nbytes,
-        f"the same as float32, normalised: {side} × {side}": count * 3 * side * side * 4,
-        f"decoded, {large} × {large}: not made smaller": count * 3 * large * large,
+        f"decoded, {side} × {side}: what the cache holds": cache.images.nbytes + cache.filled.nbytes,
+        f"decoded, {side} × {side}, as normalised float32": count * 3 * side * side * 4,
+        f"decoded, {large} × {large}: not resized": count * 3 * large * large,
     }
     memory = hardware.machine().memory
     rows = [
@@ -129,27 +131,27 @@ def memory_paid(recipe: Recipe) -> Table:
         ]
         for what, held in exact.items()
     ]
-    heading = ["", "an image", f"{count:,} images", f"all {ALL_IMAGES:,}", "of this machine's memory"]
-    return Table(heading, rows, "Counted from the shapes and the stored bytes.")
+    heading = ["", "one image", f"{count:,} images", f"all {ALL_IMAGES:,}", "all, as a share of memory"]
+    return Table(heading, rows, "Counted from shapes and stored bytes, not measured.")
 
 
 def page_cache(path, times: int = 5) -> Table:
-    """Seconds to read a whole file after the system was asked to forget it, and once more right after: medians.
+    """Median seconds to read a whole file: after asking the system to drop it from memory, and immediately again.
 
-    The request (``posix_fadvise``) is a hint: some file systems ignore it. "n/a" where there is no such call.
+    The request (``posix_fadvise``) is a hint that some file systems ignore. "n/a" on a system without it.
     """
     cold, warm = [], []
     for _ in range(times):
-        cold.append(_read_whole(path) if _forget(path) else np.nan)
+        cold.append(_read_whole(path) if _drop(path) else np.nan)
         warm.append(_read_whole(path))
     rows = [
-        ["after asking the system to forget it", seconds(float(np.median(cold)))],
-        ["read again at once", seconds(float(np.median(warm)))],
+        ["after asking the system to drop it from memory", seconds(float(np.median(cold)))],
+        ["immediately again", seconds(float(np.median(warm)))],
     ]
-    return Table([f"{size(os.path.getsize(path))}, whole file", "median"], rows)
+    return Table([f"reading the whole file ({size(os.path.getsize(path))})", "median time"], rows)
 
 
-def _forget(path):
+def _drop(path):
     if not hasattr(os, "posix_fadvise"):
         return False
     with open(path, "rb") as file:
@@ -169,7 +171,7 @@ def _read_whole(path):
 
 
 class AugmentThenCache(loading.Images):
-    """The mistake: the image is kept *after* its random transform, so the first variant comes back for ever."""
+    """The mistake: the image is cached *after* its random transform, so its first variant comes back in every epoch."""
 
     def __getitems__(self, keys):
         def read(position):
@@ -181,14 +183,14 @@ class AugmentThenCache(loading.Images):
 
 
 def variants(dataset, position: int, epochs: int) -> torch.Tensor:
-    """What one image looks like in each epoch: uint8 [epochs, C, H, W]."""
+    """One image as it comes in each epoch: uint8 [epochs, C, H, W]."""
     keys = [epoch * len(dataset) + position for epoch in range(epochs)]
     return torch.cat([dataset.__getitems__([key])[0] for key in keys])
 
 
-@drawn("One shoe in eight epochs, with both orders.")
+@drawn("One shoe, epoch by epoch, with both orders of cache and augmentation.")
 def same_picture(recipe: Recipe, epochs: int = 8) -> Picture:
-    """One shoe as both orders give it, epoch by epoch; the titles count the different pictures."""
+    """One shoe, epoch by epoch, with both orders; the titles count the different pictures."""
     loaded = loading.drain(data.load(recipe.effective()))
     position = next(i for i, label in enumerate(loaded.train.labels.tolist()) if label in SHOES)
     figure = Figure(figsize=(8, 2.9), layout="constrained")
@@ -201,7 +203,7 @@ def same_picture(recipe: Recipe, epochs: int = 8) -> Picture:
         dataset = kind(loaded.train, caching.Ram((len(loaded.train.labels), *loaded.shape), shared=False), augment)
         images = variants(dataset, position, epochs)
         different = len(images.flatten(1).unique(dim=0))
-        part.suptitle(f"{title}: different pictures in {epochs} epochs: {different}", fontsize=9)
+        part.suptitle(f"{title} (different pictures in {epochs} epochs: {different})", fontsize=9)
         for epoch, axes in enumerate(part.subplots(1, epochs)):
             axes.imshow(images[epoch].permute(1, 2, 0).numpy(), cmap="gray_r", vmin=0, vmax=255)
             axes.set_axis_off()
@@ -209,62 +211,58 @@ def same_picture(recipe: Recipe, epochs: int = 8) -> Picture:
 
 
 def frozen(recipe: Recipe, pairs: int = NEEDED_PAIRS, progress: bool = True) -> Table:
-    """Trains with both orders of cache and augmentation on equal seeds, a row a seed, and judges the difference.
+    """Trains with both orders of cache and augmentation, in pairs with equal seeds, and judges the difference.
 
-    The caption holds the median difference in points, wrong order minus right order, with its 95 % interval by
-    Student's t over the pairs and the verdict. Under :data:`speedkit.compare.NEEDED_PAIRS` pairs, or cut by
-    SPEEDKIT_SMOKE, there is none.
+    One row per seed. The caption gives the median difference in points, wrong order minus right order, with its
+    interval and verdict by :func:`speedkit.comparison.stats.judge_points`.
     """
     pairs = min(pairs, 2) if smoke() else pairs
     accuracy = np.empty((pairs, 2))
     with tqdm(total=2 * pairs, unit="run", file=sys.stdout, disable=not progress) as bar:
         for pair in range(pairs):
             for column, kind in enumerate((loading.Images, AugmentThenCache)):
-                accuracy[pair, column] = _fit(recipe.but(seed=recipe.seed + pair), kind).last("validation_accuracy")
+                run = fit(recipe.but(seed=recipe.seed + pair), dataset=kind)
+                accuracy[pair, column] = run.last("validation_accuracy")
                 bar.update()
     points = 100 * (accuracy[:, 1] - accuracy[:, 0])
     rows = [
         [str(recipe.seed + pair), *map(percent, accuracy[pair]), f"{points[pair]:+.2f} points"] for pair in range(pairs)
     ]
     heading = ["seed", "cache, then augment", "augment, then cache", "difference"]
-    words, outcome = judge_points(points)
-    caption = f"Points between the two orders, median and 95 % interval over the pairs: {words}: {outcome}."
-    return Table(heading, rows, caption)
+    difference, outcome = judge_points(points)
+    if outcome == TOO_FEW:
+        outcome += f", {NEEDED_PAIRS} are needed"
+    caption = "Validation accuracy at the end; difference: augment first minus cache first. Median over the pairs with "
+    caption += f"its 95 % interval: {difference} points. Verdict: {outcome}."
+    return Table(heading, rows, f"{caption} {CUT}" if smoke() else caption)
 
 
-def _fit(recipe, dataset):
-    run = Run(recipe)
-    for _ in train(recipe, run, dataset=dataset):
-        pass
-    return run
-
-
-# Wrong: one copy a worker
+# Wrong: one copy per worker
 
 
 class Dictionary(torch.utils.data.Dataset):
-    """The mistake: decoded images in a dictionary of the data set, of which every worker has its own copy."""
+    """The mistake: decoded images in a dictionary inside the dataset. Every worker has its own copy of it."""
 
     def __init__(self, source, cache=None, augment=None):
-        """cache, augment: not used; here so that it can stand where :class:`speedkit.data.Images` does."""
-        self.source, self.kept = source, {}
+        """cache, augment: unused; they make this a stand-in for :class:`speedkit.loading.Images`."""
+        self.source, self.decoded = source, {}
 
     def __len__(self):
         return len(self.source.labels)
 
     def __getitems__(self, keys):
         positions = [key % len(self) for key in keys]
-        missing = [position for position in positions if position not in self.kept]
+        missing = [position for position in positions if position not in self.decoded]
         for position in missing:
-            self.kept[position] = self.source.read(position)
-        images = torch.stack([self.kept[position] for position in positions])
+            self.decoded[position] = self.source.read(position)
+        images = torch.stack([self.decoded[position] for position in positions])
         return images, self.source.labels[positions], len(missing)
 
 
-def one_copy_a_worker(recipe: Recipe, epochs: int = 4) -> Table:
-    """Reads an epoch, with ``recipe.workers`` workers, of a shared cache and of dictionaries; nothing is trained.
+def one_copy_per_worker(recipe: Recipe, epochs: int = 4) -> Table:
+    """Reads per epoch of a shared cache and of dictionaries, with ``recipe.workers`` workers; nothing is trained.
 
-    A row a cache. The last column counts the decoded images that lie in memory at the end, in all processes together.
+    One row per cache. The last column counts the decoded images in memory at the end, over all processes.
     """
     recipe = recipe.effective().but(cache="ram")
     loaded = loading.drain(data.load(recipe))
@@ -275,16 +273,17 @@ def one_copy_a_worker(recipe: Recipe, epochs: int = 4) -> Table:
         rows.append(["one block of shared memory", *reads, min(sum(reads), len(loaded.train.labels))])
     with closing(loading.Loader(recipe.but(cache="off"), loaded, "cpu", Dictionary)) as loader:
         reads = _reads(loader.epoch, epochs)
-        rows.append(["a dictionary; workers live on", *reads, sum(reads)])
-    reads = _reads(_started_anew(recipe, loaded), epochs)
-    rows.append(["a dictionary; workers started anew each epoch", *reads, reads[-1]])
-    heading = ["the cache", *(f"reads, epoch {epoch + 1}" for epoch in range(epochs)), "images held at the end"]
-    caption = f"{recipe.workers} workers; every epoch asks for {count:,} images, each once."
+        rows.append(["a dictionary; workers stay alive", *reads, sum(reads)])
+    reads = _reads(_new_workers(recipe, loaded), epochs)
+    rows.append(["a dictionary; new workers in each epoch", *reads, reads[-1]])
+    heading = ["the cache", *(f"reads, epoch {epoch + 1}" for epoch in range(epochs)), "decoded images in memory"]
+    caption = f"{recipe.workers} workers. Every epoch asks for {count:,} images, each of them once. Last column: at "
+    caption += "the end, in all processes together."
     return Table(heading, [[row[0], *map(number, row[1:])] for row in rows], caption)
 
 
-def _started_anew(recipe, loaded):
-    """(epoch) -> its batches, from workers that end with it, as PyTorch's DataLoader has it unless told otherwise."""
+def _new_workers(recipe, loaded):
+    """(epoch) -> its batches, from workers that end with it: the default of PyTorch's DataLoader."""
     batches = loading.Batches(len(loaded.train.labels), recipe.batch_size, recipe.seed)
     options = {"batch_sampler": batches, "collate_fn": workers.share_batch, "num_workers": recipe.workers}
     loader = DataLoader(Dictionary(loaded.train), generator=torch.Generator(), **options)
