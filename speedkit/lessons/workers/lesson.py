@@ -26,7 +26,7 @@ clock = time.perf_counter
 
 
 class WhoPrepares(torch.utils.data.Dataset):
-    """A data set whose batches say which process prepared them."""
+    """A dataset whose batches say which process prepared them."""
 
     def __getitems__(self, keys):
         worker = torch.utils.data.get_worker_info()
