@@ -174,7 +174,7 @@ def test_harm_compares_equal_seeds_and_finds_what_leaves_no_label(quick):
     plain, same, _ = (cell.split(", ") for cell in column(table, "validation accuracy per seed"))
     assert plain == same
     assert len(set(plain)) > 1  # the seeds differ
-    assert column(table, "points relative to no transform")[:2] == ["", "+0.00 (+0.00 to +0.00)"]
+    assert column(table, "points compared with no transform")[:2] == ["", "+0.00 (+0.00 to +0.00)"]
     assert column(table, "verdict") == ["", SMALL, LOWER]
 
 
@@ -189,5 +189,5 @@ def test_in_smoke_mode_no_figure_means_anything(quick, monkeypatch):
     harm = lesson.harm(quick, same=lambda image, key: image)
     for table in (lesson.gap(run), lesson.supply_and_demand(run), lesson.images_per_s(1, way=int), harm):
         assert lesson.CUT in table.caption
-    assert column(harm, "points relative to no transform") == ["", "+0.00"]
+    assert column(harm, "points compared with no transform") == ["", "+0.00"]
     assert column(harm, "verdict") == ["", TOO_FEW]

@@ -152,7 +152,7 @@ changes_label = choice(
     {
         "a": (
             "Shift by one pixel.",
-            "Further to the left, it is still the same digit. Which change would make *you* read another digit?",
+            "A digit one pixel further to the left is the same. Which change would make *you* read another digit?",
         ),
         "b": (
             "A little more contrast.",

@@ -47,7 +47,7 @@ def images(count: int) -> torch.Tensor:
 def variants(transform: Callable, images: torch.Tensor, epochs: int) -> torch.Tensor:
     """The variants of the images in the first epochs of a run: uint8 [epochs, N, C, H, W].
 
-    transform: (image uint8 [C, H, W], key) -> image; it gets the same keys as from the loader.
+    transform: (image uint8 [C, H, W], key) -> image; it is called with the loader's keys.
     """
     count = len(images)
     return torch.stack(
@@ -238,7 +238,7 @@ def harm(recipe: Recipe, seeds: int = NEEDED_PAIRS, **transforms: Callable) -> T
         listed = ", ".join(percent(accuracy) for accuracy in accuracies)
         verdict = ["", ""] if name == PLAIN else judge_points(points)
         rows.append([name.replace("_", " "), listed, *verdict])
-    heading = ["transform", "validation accuracy per seed", f"points relative to {PLAIN}", "verdict"]
+    heading = ["transform", "validation accuracy per seed", f"points compared with {PLAIN}", "verdict"]
     return Table(heading, rows, CUT if smoke() else "")
 
 

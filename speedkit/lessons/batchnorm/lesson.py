@@ -30,7 +30,7 @@ from speedkit.tasks.images import load
 from speedkit.train import fit
 
 NAMES = {False: "without", True: "with batch norm"}
-COLOURS = {False: "#D55E00", True: "#0072B2"}
+COLOURS = {False: "#8C8C8C", True: "#009E73"}  # not the panel's orange and blue: waiting and computing
 EVALUATED = 1000  # validation images in the table of the forgotten eval()
 
 
@@ -38,7 +38,7 @@ EVALUATED = 1000  # validation images in the table of the forgotten eval()
 
 
 def norms(model: nn.Module) -> list[nn.Module]:
-    """The batch normalisations in a network, in order."""
+    """The batch norm layers of a network, in order."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
