@@ -1,4 +1,4 @@
-"""Augmentation: random, bounded, and the same again for the same seed, image and epoch."""
+"""Augmentation: random, within bounds, and the same again for the same seed, image and epoch."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ SHIFT = 3
 
 
 def dotted(row=10, column=6, size=20):
-    """An image that is black but for one white pixel, left of the middle."""
+    """A black image with one white pixel left of the middle."""
     image = torch.zeros(1, size, size, dtype=torch.uint8)
     image[0, row, column] = 255
     return image
@@ -39,7 +39,7 @@ def movements_of_images(seed, count=4000):
 
 @pytest.mark.parametrize("movements", [movements_of_images, movements_of_batches])
 def test_shifts_are_bounded_and_even_and_half_are_mirrored(movements):
-    """Bounds of five standard deviations around the mean of a binomial count."""
+    """Each count is within five standard deviations of its binomial mean."""
     found = movements(seed=0)
     shifts = set(range(-SHIFT, SHIFT + 1))
     for direction in (0, 1):
@@ -71,12 +71,12 @@ def test_seed_and_key_decide(name):
         return torch.stack([transform(image, key) for key in keys])
 
     assert torch.equal(variants(1, range(30)), variants(1, range(30)))
-    assert torch.equal(variants(1, range(30)), variants(1, reversed(range(30))).flip(0))  # no order is kept in it
+    assert torch.equal(variants(1, range(30)), variants(1, reversed(range(30))).flip(0))  # order does not matter
     assert not torch.equal(variants(1, range(30)), variants(2, range(30)))
     assert not torch.equal(variants(1, range(30)), variants(1, range(1000, 1030)))  # another epoch
 
 
-def test_the_source_image_is_left_alone():
+def test_the_source_image_is_not_changed():
     image = torch.randint(0, 256, (1, 28, 28), dtype=torch.uint8)
     before = image.clone()
     for name in ("light", "heavy"):
@@ -84,7 +84,7 @@ def test_the_source_image_is_left_alone():
     assert torch.equal(image, before)
 
 
-def test_off_is_nothing():
+def test_off_is_none():
     assert per_image("off", 2, 0) is None
 
 
@@ -102,7 +102,7 @@ def test_zeros_move_in():
     assert set(batch.unique().tolist()) == {0, 255}
 
 
-def test_a_batch_gathers_the_images_that_were_asked_for():
+def test_a_batch_gathers_the_chosen_images():
     images = torch.arange(10, dtype=torch.uint8).view(-1, 1, 1, 1).expand(10, 3, 8, 8).contiguous() + 1
     asked = torch.tensor([3, 3, 9, 0, 5])
     batch = BatchCropAndFlip(images, 2)(asked, torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Batch normalisation: in or out of the same network, and its two modes."""
+"""Batch normalisation: with and without it in the same network, and its two modes."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_a_convolution_before_a_norm_has_no_bias():
     assert batchnorm.convolution(1, 4, False).bias.shape == (4,)
 
 
-def test_in_training_the_batch_itself_is_the_measure():
+def test_training_mode_uses_the_batch():
     torch.manual_seed(0)
     values = torch.randn(64, 3, 5, 5) * 7 + 100
     result = batchnorm.norm(3, True).train()(values)
@@ -48,9 +48,9 @@ def test_in_training_the_batch_itself_is_the_measure():
     torch.testing.assert_close(result.var((0, 2, 3), unbiased=False), torch.ones(3), atol=1e-3, rtol=0)
 
 
-def test_in_evaluation_the_running_averages_are():
+def test_evaluation_mode_uses_the_running_averages():
     norm, values = batchnorm.norm(1, True), torch.full((2, 1, 2, 2), 10.0)
-    norm.train()(values)  # its mean of 10 enters the running mean, 0, with the weight 0.1; the variance 1 with 0
+    norm.train()(values)  # the running mean moves from 0 to 0.1 * 10, the running variance from 1 to 0.9 * 1 + 0.1 * 0
     norm.eval()
     assert norm.running_mean.item() == pytest.approx(1.0)
     assert norm.running_var.item() == pytest.approx(0.9)
@@ -59,7 +59,7 @@ def test_in_evaluation_the_running_averages_are():
     assert norm.running_mean.item() == pytest.approx(1.0)  # evaluation does not move it
 
 
-def test_an_image_in_evaluation_does_not_depend_on_the_batch_it_is_in():
+def test_in_evaluation_mode_an_image_does_not_depend_on_its_batch():
     model = network("small", True)
     images = torch.randint(0, 256, (8, 1, 16, 16), dtype=torch.uint8)
     model.train()(images)
@@ -78,6 +78,6 @@ def test_a_batch_of_one_cannot_be_normalised():
     assert network("mlp", True).eval()(image).shape == (1, 10)
 
 
-def test_out_means_nothing_is_done():
+def test_without_the_norm_nothing_is_done():
     values = torch.randn(2, 3, 4, 4)
     assert batchnorm.norm(3, False)(values) is values

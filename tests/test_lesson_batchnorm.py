@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from speedkit.lessons.batchnorm import lesson
@@ -36,13 +35,14 @@ def unchanged(model, before):
 def test_channels_are_shown_before_and_after_the_norm(batch):
     images, _, model = batch
     before = state(model.eval())
-    figure = lesson.channels(model, images, shown=3)
-    assert type(figure) is Figure
+    picture = lesson.channels(model, images, shown=3)
+    assert picture.png.startswith(b"\x89PNG")
     assert unchanged(model, before)
     assert not model.training
-    into, out = figure.axes
+    into, out = picture.figure.axes
+    assert [axes.get_title() for axes in (into, out)] == ["before the norm", "after the norm"]
     assert len(out.get_legend().texts) == 3
-    for text in out.get_legend().texts:  # every channel leaves with mean 0 and standard deviation 1, up to eps
+    for text in out.get_legend().texts:  # after the norm, mean 0 and standard deviation 1, up to eps
         assert float(text.get_text().split("mean ")[1].split(",")[0]) == pytest.approx(0, abs=0.01)
         assert float(text.get_text().split("std ")[1]) == pytest.approx(1, abs=0.02)
     assert {text.get_text() for text in into.get_legend().texts} != {t.get_text() for t in out.get_legend().texts}
@@ -66,11 +66,13 @@ def test_without_a_norm_neighbours_do_not_matter(quick):
 # Memory
 
 
-def test_counted_memory_has_both_columns_and_the_norm_keeps_more(quick):
-    rows = {row[0]: row for row in lesson.memory_table(quick).rows}
-    assert rows["activations kept for backward"][3].startswith("× ")
-    assert float(rows["activations kept for backward"][3][2:]) > 1
-    assert rows["peak on the device"][1:] == ["n/a", "n/a", "n/a"]
+def test_counted_memory_has_both_columns_and_the_norm_needs_more(quick):
+    table = lesson.memory_table(quick)
+    assert table.heading[1:3] == ["without", "with batch norm"]
+    rows = {row[0].split()[0]: row for row in table.rows}
+    assert rows["activations"][3].startswith("× ")
+    assert float(rows["activations"][3][2:]) > 1
+    assert rows["peak"][1:] == ["n/a", "n/a", "n/a"]
 
 
 # Sweeps
@@ -80,34 +82,34 @@ def swept(without, with_norm):
     return Sweep(Recipe(), (0.01, 0.1, 1.0), {False: np.array(without), True: np.array(with_norm)})
 
 
-def test_the_best_rate_is_the_best_on_average_and_a_broken_run_counts_as_zero():
+def test_the_best_rate_is_the_best_on_average_and_a_diverged_run_counts_as_zero():
     found = swept([[0.5, 0.5], [0.9, math.nan], [0.4, 0.5]], [[0.5, 0.7], [0.6, 0.8], [0.9, 0.4]])
     assert found.best(False) == 0.01
     assert found.best(True) == 0.1
     rows = found.table().rows
-    assert rows[1] == ["0.1", "90.0%, broke (nan)", "60.0%, 80.0%"]
-    assert rows[3] == ["best rate", "0.01, at the edge: try further out", "0.1"]
-    assert rows[4] == ["best less worst rate", "5.0 points", "10.0 points"]
+    assert rows[1] == ["0.1", "90.0%, diverged", "60.0%, 80.0%"]
+    assert rows[3] == ["best rate", "0.01, at the edge: try rates beyond it", "0.1"]
+    assert rows[4] == ["best minus worst", "5.0 points", "10.0 points"]
 
 
-def test_the_figure_marks_what_broke():
-    figure = swept([[0.5], [0.9], [math.nan]], [[0.5], [0.6], [0.7]]).figure()
-    crosses = [line.get_xdata().tolist() for line in figure.axes[0].lines if line.get_marker() == "x"]
+def test_the_figure_marks_diverged_runs():
+    picture = swept([[0.5], [0.9], [math.nan]], [[0.5], [0.6], [0.7]]).figure()
+    crosses = [line.get_xdata().tolist() for line in picture.figure.axes[0].lines if line.get_marker() == "x"]
     assert crosses == [[0.0], []]
-    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert picture._repr_png_().startswith(b"\x89PNG")
 
 
-def test_a_sweep_trains_every_combination_and_survives_a_broken_run(quick, monkeypatch):
+def test_a_sweep_trains_every_combination_and_survives_a_diverged_run(quick, monkeypatch):
     made = []
-    train = lesson.train
+    fit = lesson.fit
 
-    def watched(recipe, run):
+    def watched(recipe):
         made.append((recipe.batchnorm, recipe.learning_rate, recipe.seed))
         if recipe.learning_rate == 0.2 and not recipe.batchnorm:
             raise NotFinite("The loss became inf at step 1.")
-        return train(recipe, run)
+        return fit(recipe)
 
-    monkeypatch.setattr(lesson, "train", watched)
+    monkeypatch.setattr(lesson, "fit", watched)
     found = lesson.sweep(quick.but(seed=7, model="mlp"), (0.01, 0.2), seeds=2)
     assert sorted(made) == [(on, rate, seed) for on in (False, True) for rate in (0.01, 0.2) for seed in (7, 8)]
     assert np.isfinite(found.accuracies[True]).all()
@@ -126,7 +128,7 @@ def test_a_smoke_sweep_is_short_and_says_so(quick, monkeypatch):
 
 
 class Blind(nn.Module):
-    """Says class 1 where a channel is above its mean, be it the batch's (train) or the running one (eval)."""
+    """Predicts class 1 for images above the mean: the batch's (train) or the running mean (eval)."""
 
     def __init__(self):
         super().__init__()
@@ -142,18 +144,18 @@ def test_in_training_mode_the_answer_depends_on_the_batch():
     model.norm.running_mean.fill_(5.0)
     images = torch.tensor([0, 1, 9, 10], dtype=torch.uint8).view(4, 1, 1, 1)
     labels = torch.tensor([0, 0, 1, 1])
-    assert lesson.accuracy(model.eval(), images, labels, 2) == 1
-    assert lesson.accuracy(copy.deepcopy(model).train(), images, labels, 4) == 1
+    assert lesson.accuracy_as_set(model.eval(), images, labels, 2) == 1
+    assert lesson.accuracy_as_set(copy.deepcopy(model).train(), images, labels, 4) == 1
     # Two at a time and sorted, one of the two is always above their mean.
-    assert lesson.accuracy(copy.deepcopy(model).train(), images, labels, 2) == 0.5
+    assert lesson.accuracy_as_set(copy.deepcopy(model).train(), images, labels, 2) == 0.5
 
 
-def test_running_means_move_by_so_many_standard_deviations():
+def test_the_shift_of_running_means_is_in_standard_deviations():
     model, later = nn.Sequential(nn.BatchNorm1d(2)), nn.Sequential(nn.BatchNorm1d(2))
     model[0].running_var.copy_(torch.tensor([4.0, 1.0]))
     later[0].running_mean.copy_(torch.tensor([2.0, -3.0]))
-    assert lesson.moved(model, model) == 0
-    assert lesson.moved(model, later) == pytest.approx((1 + 3) / 2, rel=1e-3)
+    assert lesson.mean_shift(model, model) == 0
+    assert lesson.mean_shift(model, later) == pytest.approx((1 + 3) / 2, rel=1e-3)
 
 
 def test_the_table_of_a_forgotten_eval_leaves_the_model_alone(quick):

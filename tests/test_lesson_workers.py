@@ -1,4 +1,4 @@
-"""The lesson on workers: what it draws lies where the steps were, and what it counts is right."""
+"""The lesson on parallel loading: its timeline shows the steps where they were, and its tables count right."""
 
 import multiprocessing
 from itertools import chain, pairwise
@@ -22,7 +22,7 @@ def run_of(recipe, wait, compute, gap=0.0):
     return run
 
 
-def test_waiting_and_computing_lie_one_after_the_other(quick):
+def test_waiting_and_computing_follow_each_other(quick):
     run = run_of(quick, wait=[1, 2, 1], compute=[3, 4, 5], gap=10)
     waiting, computing = lesson.spans_of(run, steps=60)
     assert waiting == [(0, 1), (4, 2), (20, 1)]
@@ -44,17 +44,18 @@ def test_a_real_run_fills_its_timeline_without_overlap(quick):
         assert start + length <= following + 1e-6
 
 
-def test_the_figure_has_a_row_a_run(quick):
+def test_the_timeline_has_one_row_per_run(quick):
     runs = [run_of(quick.but(workers=n), [1, 2], [3, 4]) for n in (0, 2)]
-    axes = lesson.timeline(*runs).axes[0]
+    picture = lesson.timeline(*runs)
+    axes = picture.figure.axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["2 workers", "baseline"]
-    assert len(axes.collections) == 4  # waiting and computing of each
+    assert len(axes.collections) == 4  # waiting and computing of each run
     assert axes.get_xlim()[0] == 0
-    assert lesson.timeline(*runs).png.startswith(b"\x89PNG")
+    assert picture.png.startswith(b"\x89PNG")
 
 
 def test_the_table_leaves_the_first_step_out_of_its_means(quick):
-    """Without: (2 + 4) / 2 waiting, 1 computing; with: 1 and 1. The first batch is told apart."""
+    """Without workers: (2 + 4) / 2 waiting, 1 computing; with two: 1 and 1. The first batch has its own column."""
     without = run_of(quick, wait=[9, 2, 4], compute=[9, 1, 1])
     helped = run_of(quick.but(workers=2), wait=[5, 1, 1], compute=[9, 1, 1])
     table = lesson.by_workers(without, helped)
@@ -75,7 +76,7 @@ def test_batches_ahead_are_counted(quick):
 
 
 def test_a_batch_says_who_prepared_it(no_children):
-    """Batches are dealt out in turn, and come in the order in which they were asked for."""
+    """Batches are dealt out in turn, and arrive in the order in which they were requested."""
     for count, makers in ((0, ["training process"] * 4), (2, ["worker 0", "worker 1"] * 2)):
         loader = workers.loader(lesson.WhoPrepares(), [[0], [1], [2], [3]], count)
         assert list(loader) == [f"batch {i}: {maker}" for i, maker in enumerate(makers)]
@@ -86,12 +87,12 @@ def test_start_up_is_read_for_every_start_method_here(quick, no_children):
     table = lesson.start_up(quick, count=1)
     methods = multiprocessing.get_all_start_methods()
     names = ["no workers", *(f"1 worker, {method}" for method in methods)]
-    names[1] += " (what Python takes here)"
+    names[1] += " (Python's default here)"
     assert [row[0] for row in table.rows] == names
     assert all(cell.endswith("s") for row in table.rows for cell in row[1:])
 
 
-def test_taking_the_first_batch_leaves_none_behind(quick):
+def test_timing_the_first_batch_takes_the_others_too(quick):
     taken = []
 
     class Loader:

@@ -42,7 +42,7 @@ def assert_same(batches, expected):
 
 @pytest.mark.parametrize(("method", "count"), [("fork", 2), ("forkserver", 1), ("spawn", 1)])
 def test_batches_are_the_same_under_every_start_method(quick, opened, no_children, method, count):
-    """With augmentation and a cache that is shared, over two epochs, from the same processes; none of them stays."""
+    """With augmentation and a shared cache, over two epochs, from the same processes; none of them stays."""
     if method not in _start_methods():
         pytest.skip(f"this system has no {method}")
     recipe = quick.but(augment="light", cache="ram", data="sqlite")
@@ -55,7 +55,7 @@ def test_batches_are_the_same_under_every_start_method(quick, opened, no_childre
     assert len(started) == count
     second = epoch(helped, 1)
     assert_same(second, epoch(alone, 1))
-    assert second[2] == 0  # the cache is one block of memory for all
+    assert second[2] == 0  # all processes share the memory of the cache
     assert [p.pid for p in helped.processes()] == [p.pid for p in started]
     assert all(p.is_alive() for p in started)
     helped.close()
@@ -83,7 +83,7 @@ def test_closing_in_the_middle_of_an_epoch_ends_the_processes(quick, opened, no_
     assert not any(p.is_alive() for p in started)
 
 
-def test_a_loader_that_was_never_asked_starts_nothing(quick, opened):
+def test_an_unused_loader_starts_no_process(quick, opened):
     loader = opened(quick.but(workers=2))
     assert loader.processes() == []
     loader.close()
@@ -113,7 +113,7 @@ def test_a_damaged_picture_is_one_sentence_with_its_name(quick, opened, pictures
     assert len(str(refusal.value).splitlines()) == 1
 
 
-def test_torch_gets_the_cores_that_the_workers_leave():
+def test_torch_gets_the_cores_that_the_workers_do_not_use():
     found = torch.get_num_threads()
     for count, cores, threads in [(0, 2, 2), (1, 2, 1), (2, 2, 1), (5, 2, 1), (1, 4, 3)]:
         with workers.threads_beside(count, cores):

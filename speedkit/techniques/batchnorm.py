@@ -1,15 +1,15 @@
-"""Batch normalisation: give every channel zero mean and unit variance over the batch, then scale and shift it anew.
+"""Batch normalisation: give each channel zero mean and unit variance over the batch, then learn its scale and shift.
 
-Sources: Ioffe and Szegedy 2015; Bjorck et al. 2018 for why it helps (it permits larger learning rates).
+Sources: Ioffe and Szegedy 2015; Bjorck et al. 2018 on why it helps (it permits larger learning rates).
 """
 
 from torch import nn
 
 
 def convolution(channels_in: int, channels_out: int, batchnorm: bool) -> nn.Conv2d:
-    """A 3 x 3 convolution. Before a norm a bias is dead weight: the norm subtracts it again.
+    """A 3 x 3 convolution, without a bias if a norm follows: the norm would subtract it again.
 
-    The bias is drawn first and dropped after, so that both variants start from the same random weights.
+    The bias is drawn and then dropped, so both variants start from the same random weights.
     """
     layer = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
     if batchnorm:
@@ -18,9 +18,10 @@ def convolution(channels_in: int, channels_out: int, batchnorm: bool) -> nn.Conv
 
 
 def norm(channels: int, batchnorm: bool) -> nn.Module:
-    """The normalisation of ``channels`` feature maps, or a layer that does nothing.
+    """Batch norm over ``channels`` feature maps, or a layer that does nothing.
 
-    In ``model.train()`` it uses the batch's own mean and variance (so a batch of 1 value a channel raises
-    ``ValueError``), in ``model.eval()`` the running averages that it kept while training.
+    After ``model.train()`` it uses the mean and variance of the batch, and raises ``ValueError``
+    if there is only one value per channel. After ``model.eval()`` it uses the running averages
+    collected during training.
     """
     return nn.BatchNorm2d(channels) if batchnorm else nn.Identity()

@@ -1,4 +1,4 @@
-"""Parallel loading: processes that read, decode and augment the next batches while the device computes this one.
+"""Parallel loading: processes read, decode and augment the next batches while the device computes the current one.
 
 Source: ``torch.utils.data.DataLoader``.
 """
@@ -6,25 +6,21 @@ Source: ``torch.utils.data.DataLoader``.
 import os
 import signal
 import threading
-import warnings
 from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-# Of more workers than cores torch warns twice, in red and with a path. The kit says so itself, in the notes of a run.
-warnings.filterwarnings("ignore", "This DataLoader will create")
-
 
 def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: str = "auto", pin_memory: bool = False):
-    """A DataLoader over ``dataset`` in the order of ``batches`` (lists of keys), ``workers`` processes beside it.
+    """A DataLoader over ``dataset`` in the order of ``batches`` (lists of keys), with ``workers`` processes.
 
-    The workers persist: they are started once, not once an epoch. ``dataset`` must be importable by them, so its
-    class lives in a module, never in a notebook's cell.
+    The workers persist: they start once, not once per epoch. They must be able to import the
+    class of ``dataset``, so it has to be defined in a module, not in a notebook cell.
     """
     options = {"batch_sampler": batches, "collate_fn": share_batch, "pin_memory": pin_memory, "num_workers": workers}
-    options |= {"generator": torch.Generator()}  # else it draws from torch's global one at every epoch
+    options |= {"generator": torch.Generator()}  # else every epoch draws from torch's global one
     if workers:
         options |= {"persistent_workers": True, "prefetch_factor": prefetch}
         options |= {"multiprocessing_context": None if start_method == "auto" else start_method}
@@ -33,10 +29,10 @@ def loader(dataset, batches, workers: int, *, prefetch: int = 2, start_method: s
 
 
 def share_batch(batch):
-    """The dataset gathers whole batches itself: nothing is left to collate, only to put where the training finds it.
+    """Moves a batch to shared memory. The dataset has already gathered it, so there is nothing to collate.
 
-    Where /dev/shm is full, the error is raised here and reaches the training. torch itself would do the same a moment
-    later, in a thread that can only print the error, and the training would wait for ever.
+    If /dev/shm is full, the error is raised here and reaches the training process. torch would move the batch a moment
+    later, in a thread that can only print the error, and the training process would wait forever.
     """
     if get_worker_info() is not None:
         for part in batch:
@@ -46,9 +42,10 @@ def share_batch(batch):
 
 
 def exit_with_parent(worker: int):
-    """A notebook's interrupt reaches the whole process group, but only the training process decides what to do.
+    """Makes a worker ignore interrupts, and end as soon as the training process ends.
 
-    If that is killed, the worker ends at once, and not when it next looks, up to five seconds later.
+    A notebook's interrupt reaches the whole process group, but only the training process should act on it. If that
+    process is killed, the worker must not wait for its own next check, up to five seconds later.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent_process().sentinel,), daemon=True).start()
@@ -60,12 +57,12 @@ def _end_with(sentinel):
 
 
 def processes(loader) -> list:
-    """The worker processes that are running for a loader."""
+    """The running worker processes of a loader."""
     return getattr(getattr(loader, "_iterator", None), "_workers", [])
 
 
 def stop(loader):
-    """Ends the worker processes now, and not when Python gets to collecting the loader."""
+    """Ends the worker processes now, rather than when Python collects the loader."""
     iterator = getattr(loader, "_iterator", None)
     if iterator is not None:
         iterator._shutdown_workers()
@@ -74,7 +71,7 @@ def stop(loader):
 
 @contextmanager
 def threads_beside(workers: int, cores: int):
-    """Leaves one core to each worker: torch computes with ``cores - workers`` threads, at least one."""
+    """Leaves one core to each worker: torch gets ``cores - workers`` threads, but at least one."""
     found = torch.get_num_threads()
     torch.set_num_threads(max(1, cores - workers))
     try:

@@ -1,13 +1,14 @@
-"""What the lesson on augmentation draws and counts: variants, bytes, images a second, and a transform that harms.
+"""Pictures and tables of the lesson on augmentation: variants, bytes, images per second, and transforms that harm.
 
 Sources: ``torch.utils.benchmark`` for the timing (warm-up, repetition, median); Shorten and Khoshgoftaar 2019, "A
 survey on Image Data Augmentation for Deep Learning", for transforms that change the label.
 """
 
+import itertools
 import math
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,32 +22,32 @@ from speedkit import loading
 from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
-from speedkit.recipe import Recipe
+from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import Run, labels
 from speedkit.support.settings import smoke
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, size
 from speedkit.tasks import images as data
-from speedkit.train import train
+from speedkit.train import fit
 
 BLOCK = 512  # bytes, the unit of st_blocks
-PLAIN = "no transform"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C8C8C", "#222222")
+PLAIN, OFF = "no transform", "no augmentation"
+COLOURS = ("#8C8C8C", "#009E73", "#CC79A7", "#222222")  # not the panel's orange and blue: waiting and computing
 
 
 # Variants
 
 
 def images(count: int) -> torch.Tensor:
-    """The first training images of Fashion-MNIST in the kit's split: uint8 [count, 1, 28, 28]; 32 in smoke mode."""
+    """The first training images of Fashion-MNIST: uint8 [count, 1, 28, 28]; at most 32 in smoke mode."""
     recipe = Recipe(batch_size=1, subset=min(count, 32) if smoke() else count)
     return loading.drain(data.load(recipe)).train.all()
 
 
 def variants(transform: Callable, images: torch.Tensor, epochs: int) -> torch.Tensor:
-    """What a training sees of the images in its first epochs: uint8 [epochs, N, C, H, W].
+    """The variants of the images in the first epochs of a run: uint8 [epochs, N, C, H, W].
 
-    transform: (image uint8 [C, H, W], key) -> image, with the keys that the loader gives.
+    transform: (image uint8 [C, H, W], key) -> image; it is called with the loader's keys.
     """
     count = len(images)
     return torch.stack(
@@ -58,7 +59,7 @@ def variants(transform: Callable, images: torch.Tensor, epochs: int) -> torch.Te
 
 
 def variants_sheet(transform: Callable, images: torch.Tensor, epochs: int) -> Picture:
-    """A row an image: as it is stored, then what each epoch sees of it; arguments as in :func:`variants`."""
+    """One row per image: the stored image, then its variant in each epoch; arguments as in :func:`variants`."""
     seen = variants(transform, images, epochs)
     rows = {f"image {i}": torch.cat([images[i : i + 1], seen[:, i]]) for i in range(len(images))}
     return sheet(f"stored, then epochs 1 to {epochs}", **rows)
@@ -66,7 +67,7 @@ def variants_sheet(transform: Callable, images: torch.Tensor, epochs: int) -> Pi
 
 @drawn(lambda caption, **rows: f"{caption}: {', '.join(name.replace('_', ' ') for name in rows)}")
 def sheet(caption: str, **rows: torch.Tensor) -> Picture:
-    """Pictures in rows: name -> uint8 [n, C, H, W] with one or three channels. ``_`` in a name is drawn as a space."""
+    """Rows of images: name -> uint8 [n, C, H, W] with one or three channels. ``_`` in a name is drawn as a space."""
     columns = max(len(pictures) for pictures in rows.values())
     figure = Figure(figsize=(9, 0.9 * len(rows) + 0.35))
     figure.suptitle(caption, x=0.01, ha="left", fontsize=10, parse_math=False)
@@ -85,10 +86,10 @@ def sheet(caption: str, **rows: torch.Tensor) -> Picture:
 
 
 def on_disk(images: torch.Tensor) -> tuple[int, int]:
-    """Bytes of the images uint8 [N, C, H, W] as PNG files: (their contents, the blocks that the disk gives them).
+    """Bytes of the images uint8 [N, C, H, W] as PNG files: (file contents, disk blocks).
 
-    The files are really written, to a temporary folder, and deleted. Blocks are the contents where the system does
-    not tell them.
+    The files are written to a temporary folder and deleted again. If the system does not report blocks, the second
+    number equals the first.
     """
     with tempfile.TemporaryDirectory(prefix="speedkit-") as folder:
         paths = [Path(folder) / f"{i}.png" for i in range(len(images))]
@@ -101,31 +102,31 @@ def on_disk(images: torch.Tensor) -> tuple[int, int]:
     return contents, blocks or contents
 
 
-def bytes_kept(**ways: torch.Tensor) -> Table:
-    """A row a way of keeping images: how many, bytes in memory, bytes on the disk, and times the first row's memory.
+def bytes_stored(**ways: torch.Tensor) -> Table:
+    """One row per way of storing images: how many, bytes in memory and on disk, and memory relative to the first row.
 
-    ways: name -> uint8 [N, C, H, W], written as files and counted; a tensor of another shape is a view that lives in
-    memory only, and is counted as the memory behind it.
+    ways: name -> uint8 [N, C, H, W], which is also written as files; a tensor of another shape is a view that exists
+    in memory only, and is counted by the memory behind it.
     """
     rows, first = [], None
-    for name, kept in ways.items():
-        memory = min(kept.nbytes, kept.untyped_storage().nbytes())  # of a part, of a view that repeats its pixels
+    for name, stored in ways.items():
+        memory = min(stored.nbytes, stored.untyped_storage().nbytes())  # a slice, or a view that repeats its pixels
         first = first or memory
-        contents, blocks = on_disk(kept) if kept.ndim == 4 else (math.nan, math.nan)
-        texts = [number(len(kept)), size(memory), size(contents), size(blocks), f"{memory / first:.2f}"]
+        contents, blocks = on_disk(stored) if stored.ndim == 4 else (math.nan, math.nan)
+        texts = [number(len(stored)), size(memory), size(contents), size(blocks), f"{memory / first:.2f}"]
         rows.append([name.replace("_", " "), *texts])
-    heading = ["kept", "images", "in memory", "PNG contents", "PNG files, on the disk", "memory, times the first row"]
-    return Table(heading, rows, "On the disk a file takes whole blocks. n/a: kept in memory only.")
+    heading = ["stored", "images", "in memory", "PNG contents", "PNG files on disk", "memory relative to the first row"]
+    return Table(heading, rows, "On disk, a file takes whole blocks. n/a: in memory only.")
 
 
-# Images a second
+# Images per second
 
 
 def images_per_s(count: int, min_s: float = 0.3, **ways: Callable) -> Table:
-    """How fast ``count`` images are made ready in each way: median and quartiles of at least ``min_s`` seconds.
+    """How fast ``count`` images are prepared in each way: median and quartiles over at least ``min_s`` seconds.
 
-    ways: name -> a function without arguments that makes ``count`` images ready. Warmed up, and on a GPU waited for,
-    by ``torch.utils.benchmark``.
+    ways: name -> a function without arguments that prepares ``count`` images. ``torch.utils.benchmark`` warms it up,
+    and waits for a GPU.
     """
     rows, first = [], None
     for name, way in ways.items():
@@ -133,26 +134,33 @@ def images_per_s(count: int, min_s: float = 0.3, **ways: Callable) -> Table:
         taken = timer.blocked_autorange(min_run_time=0.01 if smoke() else min_s)
         low, median, high = count / np.quantile(taken.times, [0.75, 0.5, 0.25])
         first = first or median
-        texts = [number(median), f"{number(low)} to {number(high)}", f"{1e6 / median:.3g} µs", f"{median / first:.3g}"]
+        ratio = median / first
+        relative = f"{ratio:.3g}" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
+        texts = [number(median), f"{number(low)} to {number(high)}", f"{1e6 / median:.3g} µs", relative]
         rows.append([name.replace("_", " "), *texts])
-    caption = CUT if smoke() else ""
-    return Table(
-        ["way", "images/s, median", "half of the readings", "time an image", "times the first row"], rows, caption
-    )
+    heading = ["way", "images/s, median", "middle half of the readings", "time per image"]
+    return Table([*heading, "speed relative to the first row"], rows, CUT if smoke() else "")
 
 
 def supply_and_demand(*runs: Run) -> Table:
-    """A row a run: images/s that its loader delivers, that its device could take, and the share of waiting.
+    """One row per run: images/s that its loader supplies, images/s that its device can use, and the share of waiting.
 
-    Delivered and taken are the batch size over the medians of waiting and of computing, from the run's own columns.
+    The two rates are the batch size over the median of waiting and of computing, from the run's own columns.
     """
     rows = []
-    for label, run in zip(labels(runs), runs, strict=True):
-        delivered, taken = (_rate(run, name) for name in ("wait_s", "compute_s"))
-        sentence = run.where_time_goes()
-        rows.append([label, number(delivered), number(taken), percent(run.waiting_share), sentence])
-    caption = CUT if any(run.smoke for run in runs) else ""
-    return Table(["run", "delivered, images/s", "taken, images/s", "waiting", "so"], rows, caption)
+    for name, run in zip(names(runs), runs, strict=True):
+        supply, demand = (_rate(run, column) for column in ("wait_s", "compute_s"))
+        rows.append([name, number(supply), number(demand), percent(run.waiting_share), run.where_time_goes()])
+    heading = ["run", "loader supplies, images/s", "device can use, images/s", "waiting", "what it means"]
+    return Table(heading, rows, CUT if any(run.smoke for run in runs) else "")
+
+
+def names(runs: Sequence[Run]) -> list[str]:
+    """Distinct labels that name the augmentation, and the other switches only where the runs differ in them."""
+    recipes = [run.recipe for run in runs]
+    shared = [name for name in SWITCHES if len({getattr(recipe, name) for recipe in recipes}) == 1]
+    off = {name: getattr(Recipe(), name) for name in shared if name != "augment"}
+    return [label.replace(Recipe().label, OFF) for label in labels([Run(recipe.but(**off)) for recipe in recipes])]
 
 
 def _rate(run, name):
@@ -164,25 +172,25 @@ def _rate(run, name):
 
 
 def gap(*runs: Run) -> Table:
-    """A row a run: accuracy on training images (as stored, not augmented), on validation images, and the difference."""
+    """One row per run: accuracy on training images (as stored, not augmented), on validation images, and the gap."""
     rows = []
-    for label, run in zip(labels(runs), runs, strict=True):
+    for name, run in zip(names(runs), runs, strict=True):
         training, validation = run.last("train_accuracy"), run.last("validation_accuracy")
-        rows.append([label, percent(training), percent(validation), _points(training - validation)])
-    caption = "After the last epoch of one run each: a look, not a comparison."
+        rows.append([name, percent(training), percent(validation), _points(training - validation)])
+    caption = "After the last epoch, one run per row: a first look, not a comparison."
     caption += f" {CUT}" if any(run.smoke for run in runs) else ""
-    return Table(["run", "training accuracy", "validation accuracy", "training above validation"], rows, caption)
+    return Table(["run", "training accuracy", "validation accuracy", "gap: training minus validation"], rows, caption)
 
 
-@drawn(lambda *runs: f"Training and validation accuracy by epoch: {', '.join(labels(runs))}")
+@drawn(lambda *runs: f"Training and validation accuracy by epoch: {', '.join(names(runs))}")
 def curves(*runs: Run) -> Picture:
-    """Training (dashed) and validation accuracy (solid) after each epoch, a colour a run."""
+    """Training (dashed) and validation accuracy (solid) after each epoch, in one colour per run."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.subplots()
-    for label, run, colour in zip(labels(runs), runs, _colours(len(runs)), strict=True):
-        columns = run.epoch_columns("train_accuracy", "validation_accuracy")
-        for (name, values), dash in zip(columns.items(), ("--", "-"), strict=True):
-            words = f"{label}, {name.split('_')[0].replace('train', 'training')}"
+    for name, run, colour in zip(names(runs), runs, itertools.cycle(COLOURS), strict=False):
+        columns = run.epoch_columns("train_accuracy", "validation_accuracy").values()
+        for kind, dash, values in zip(("training", "validation"), ("--", "-"), columns, strict=True):
+            words = f"{name}, {kind}"
             axes.plot(range(1, len(values) + 1), values * 100, dash, color=colour, label=words, marker=".")
     axes.set_xlabel("epoch", parse_math=False)
     axes.set_ylabel("accuracy, %", parse_math=False)
@@ -192,38 +200,34 @@ def curves(*runs: Run) -> Picture:
     return figure
 
 
-def _colours(count):
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
-
-
 def train_with(transform: Callable | None, recipe: Recipe) -> Run:
-    """Trains with one's own transform in the place of the kit's: (image uint8 [C, H, W], key) -> image, or None.
+    """Trains with your own transform instead of the kit's: (image uint8 [C, H, W], key) -> image, or None.
 
     Raises:
-        ValueError: the recipe has workers, which a function from a notebook's cell cannot reach, or keeps its images on
+        ValueError: the recipe has workers, which cannot import a function from a notebook cell, or caches its images on
             the device, where no image passes through the transform.
     """
     if recipe.workers or recipe.cache == "device":
         raise ValueError(
             f"workers={recipe.workers}, cache={recipe.cache!r} cannot be used with a transform of your own: "
-            "give workers=0 and cache='off'."
+            "choose workers=0 and cache='off'."
         )
 
     def dataset(source, cache, augment):
         return loading.Images(source, cache, transform)
 
-    return loading.drain(train(recipe, dataset=dataset))
+    return fit(recipe, dataset=dataset)
 
 
 def harm(recipe: Recipe, seeds: int = NEEDED_PAIRS, **transforms: Callable) -> Table:
-    """Trains without a transform and with each, for the same seeds: validation accuracies, and a verdict each.
+    """Trains without a transform and with each of several, with equal seeds: validation accuracies and verdicts.
 
     transforms: name -> (image uint8 [C, H, W], key) -> image.
     """
     seeds, ways = 1 if smoke() else seeds, {PLAIN: None, **transforms}
     found = {name: [] for name in ways}
     with tqdm(total=seeds * len(ways), unit="run", file=sys.stdout) as bar:
-        for seed in range(seeds):  # interleaved, so that nothing favours one of them
+        for seed in range(seeds):  # interleaved, so that no transform is favoured
             for name, transform in ways.items():
                 run = train_with(transform, recipe.but(seed=recipe.seed + seed))
                 found[name].append(run.last("validation_accuracy"))
@@ -231,10 +235,11 @@ def harm(recipe: Recipe, seeds: int = NEEDED_PAIRS, **transforms: Callable) -> T
     rows = []
     for name, accuracies in found.items():
         points = [100 * (mine - plain) for mine, plain in zip(accuracies, found[PLAIN], strict=True)]
-        said = ", ".join(percent(accuracy) for accuracy in accuracies)
-        differences = ["", ""] if name == PLAIN else judge_points(points)
-        rows.append([name.replace("_", " "), said, *differences])
-    return Table(["transform", "validation accuracy, a seed each", f"points against {PLAIN}", "verdict"], rows)
+        listed = ", ".join(percent(accuracy) for accuracy in accuracies)
+        verdict = ["", ""] if name == PLAIN else judge_points(points)
+        rows.append([name.replace("_", " "), listed, *verdict])
+    heading = ["transform", "validation accuracy per seed", f"points compared with {PLAIN}", "verdict"]
+    return Table(heading, rows, CUT if smoke() else "")
 
 
 def _points(share):

@@ -1,4 +1,4 @@
-"""Exercises on batch normalisation: by hand, and what evaluation mode uses."""
+"""Exercises on batch normalisation: write it yourself, and say what evaluation mode uses."""
 
 import torch
 
@@ -11,7 +11,7 @@ def _batch(*shape, scale=1.0, shift=0.0, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale + shift
 
 
-# The last one varies so little that eps counts.
+# The last one varies so little that eps matters.
 _CASES = [
     (_batch(3, 2, 2, 2, scale=3.0, shift=5.0),),
     (_batch(4, 3, 5, 3, seed=1),),
@@ -40,39 +40,39 @@ def _judge_normalise(answer):
         [
             (
                 lambda x: _standardised(x, correction=1),
-                "This divides by n - 1 in the variance, as `x.var()` does by itself. In training mode `nn.BatchNorm2d` "
+                "This variance divides by n - 1, which is the default of `x.var()`. In training mode `nn.BatchNorm2d` "
                 "divides by n: `correction=0`.",
             ),
             (
                 lambda x: _standardised(x, dims=(2, 3)),
-                "This normalises each image by itself, which is instance norm: take mean and variance over the batch, "
-                "too.",
+                "This normalises each image by itself, which is instance norm. Take mean and variance over the batch "
+                "as well.",
             ),
             (
                 lambda x: _standardised(x, dims=(1, 2, 3)),
-                "This normalises each image over its channels, which is layer norm: take each channel by itself, and "
-                "all images together.",
+                "This normalises each image over all its channels, which is layer norm. Take each channel by itself, "
+                "and all images together.",
             ),
             (
                 lambda x: _standardised(x, dims=(0,)),
-                "This normalises every pixel by itself: a channel has one mean and one variance, over the images and "
-                "over its pixels.",
+                "This normalises every pixel by itself. A channel has one mean and one variance, over all images and "
+                "all its pixels.",
             ),
             (
                 lambda x: _standardised(x, dims=(0, 1, 2, 3)),
-                "This takes one mean and one variance for everything: each channel has its own.",
+                "This takes one mean and one variance for everything. Each channel has its own.",
             ),
             (
                 lambda x: (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), keepdim=True, correction=0) + _EPS),
-                "This divides by the variance: divide by its square root.",
+                "This divides by the variance. You should divide by its square root.",
             ),
             (
                 lambda x: (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True, correction=0),
-                "This leaves out `eps`, 1e-5, which is added to the variance: it shows where a channel hardly varies.",
+                "This leaves out `eps`. Add 1e-5 to the variance: it matters when a channel hardly varies.",
             ),
             (
                 lambda x: (x - x.mean((0, 2, 3), keepdim=True)) / (x.std((0, 2, 3), keepdim=True, correction=0) + _EPS),
-                "This adds `eps` to the standard deviation: add it to the variance, and take the root then.",
+                "This adds `eps` to the standard deviation. Add it to the variance, then take the square root.",
             ),
             (lambda x: _standardised(x, center=False), "This scales, but does not subtract the mean."),
             (
@@ -81,7 +81,7 @@ def _judge_normalise(answer):
             ),
             (
                 lambda x: x / (1 + _EPS) ** 0.5,
-                "This is what `nn.BatchNorm2d` does in evaluation mode before any batch: training mode is asked for.",
+                "This is what a fresh `nn.BatchNorm2d` does in evaluation mode. The question is about training mode.",
             ),
         ],
         read=tensor,
@@ -89,18 +89,18 @@ def _judge_normalise(answer):
     )
     if not all(torch.equal(left, before) for (left,), (before,) in zip(used, _CASES, strict=True)):
         raise WrongAnswer(
-            "The result is right, but the batch that it was given is changed afterwards: avoid `-=` and `/=` here."
+            "The result is right, but your function changes the batch it was given. Avoid `-=` and `/=` here."
         )
-    return "This is what `nn.BatchNorm2d` does in training mode, before its own scale and shift are learnt."
+    return "This is what `nn.BatchNorm2d` does in training mode, before it has learnt a scale and a shift."
 
 
 normalise = Exercise(
-    "Write `normalise(x)` for `x` of shape [B, C, H, W]: what a fresh `nn.BatchNorm2d(C)` gives in training mode, "
-    "without using it. `eps` is 1e-5.",
+    "Write `normalise(x)` for `x` of shape [B, C, H, W]. It returns what a fresh `nn.BatchNorm2d(C)` returns in "
+    "training mode, but without using that layer. `eps` is 1e-5.",
     _judge_normalise,
     (
-        "A channel has one mean and one variance: over which three of the four dimensions are they taken?",
-        "`x.mean((0, 2, 3), keepdim=True)`, and the same for `x.var`, which divides by n - 1 unless told otherwise.",
+        "A channel has one mean and one variance. Over which three of the four dimensions are they taken?",
+        "`x.mean((0, 2, 3), keepdim=True)`, and the same for `x.var`, which divides by n - 1 by default.",
     ),
     """def normalise(x):
     mean = x.mean((0, 2, 3), keepdim=True)
@@ -113,36 +113,36 @@ in_eval = choice(
     "c",
     {
         "a": (
-            "Those of the batch at hand.",
-            "That is training mode. Then the answer for an image would depend on the other images in its batch.",
+            "Those of the current batch.",
+            "That is training mode: the output for an image depends on the other images in its batch.",
         ),
         "b": (
             "Those of the last training batch.",
-            "A single batch would be noisy: what is kept is an average that moves a little with each training batch.",
+            "A single batch would be noisy. The layer uses an average that moves a little with each training batch.",
         ),
         "c": (
-            "Running averages, kept while it trained.",
-            "So an image's answer no longer depends on its neighbours, and a batch of one image works.",
+            "Running averages from training.",
+            "So the output for an image no longer depends on the rest of the batch, and a batch of one image works.",
         ),
         "d": (
             "Mean 0 and variance 1.",
-            "Those are where the running averages start, before the first training batch.",
+            "That is where the running averages start, before the first training batch.",
         ),
     },
-    ("Look at `nn.BatchNorm2d(3).state_dict()`: what is there beside weight and bias?",),
+    ("Look at `nn.BatchNorm2d(3).state_dict()`. What does it hold besides weight and bias?",),
 )
 
 running_mean = number_question(
-    "A fresh `nn.BatchNorm2d`, momentum 0.1, sees one training batch in which a channel's mean is 5. What is that "
-    "channel's running mean afterwards?",
+    "A fresh `nn.BatchNorm2d` with momentum 0.1 gets one training batch, in which a channel's mean is 5. What is the "
+    "running mean of that channel afterwards?",
     0.5,
-    "0.9 · 0 + 0.1 · 5. It takes dozens of batches to get there: an evaluation after a few uses a wrong mean.",
+    "0.9 · 0 + 0.1 · 5. It takes dozens of batches to get close to 5, so an evaluation before that uses a wrong mean.",
     {
-        4.5: "That takes momentum the other way round: PyTorch's 0.1 is the weight of the *new* batch.",
-        5: "That would be the batch's own mean: the average moves towards it by a tenth of the way.",
-        0.1: "0.1 is the momentum: how far does it move towards 5, from where it starts?",
-        2.5: "That is half of the way; momentum is 0.1.",
+        4.5: "That uses momentum the other way round. In PyTorch, 0.1 is the weight of the *new* batch.",
+        5: "That is the mean of the batch. The running mean moves only a tenth of the way towards it.",
+        0.1: "0.1 is the momentum. How far does the running mean move towards 5 from where it starts?",
+        2.5: "That is half of the way. The momentum is 0.1.",
     },
-    ("The running mean starts at 0.", "new = (1 - momentum) · old + momentum · the batch's."),
+    ("The running mean starts at 0.", "new = (1 - momentum) · old + momentum · mean of the batch."),
     within=1e-4,
 )

@@ -1,4 +1,4 @@
-"""What the lesson on batch normalisation draws and measures: rates swept, one batch in two modes, a forgotten eval().
+"""Pictures and tables of the lesson on batch normalisation: two modes, learning rates swept, a forgotten eval().
 
 Sources: Ioffe and Szegedy 2015, "Batch Normalization"; Bjorck et al. 2018, "Understanding Batch Normalization", for the
 learning rate; Wu and He 2018, "Group Normalization", for small batches.
@@ -19,76 +19,77 @@ from tqdm import tqdm
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
 from speedkit.lessons.shared import memory
+from speedkit.lessons.shared import trained as trained  # for the notebook: lesson.trained
 from speedkit.loading import drain
 from speedkit.recipe import Recipe
-from speedkit.run import Run
 from speedkit.support.errors import NotFinite
 from speedkit.support.settings import smoke
 from speedkit.support.table import Table
 from speedkit.support.units import percent, size
 from speedkit.tasks.images import load
-from speedkit.train import train
+from speedkit.train import fit
 
 NAMES = {False: "without", True: "with batch norm"}
-COLOURS = {False: "#D55E00", True: "#0072B2"}
-LOOKED_AT = 1000  # validation images on which a forgotten eval() is shown
+COLOURS = {False: "#8C8C8C", True: "#009E73"}  # not the panel's orange and blue: waiting and computing
+EVALUATED = 1000  # validation images in the table of the forgotten eval()
 
 
-# What it does to one batch
+# One batch, two modes
 
 
 def norms(model: nn.Module) -> list[nn.Module]:
-    """The batch normalisations in a network, in order."""
+    """The batch norm layers of a network, in order."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
-@drawn("Values of four channels, into the norm and out of it.")
+@drawn("Histograms of the values in a few channels, before the norm and after it.")
 def channels(model: nn.Module, images: torch.Tensor, shown: int = 4) -> Picture:
-    """The values of some channels of one batch, into the first norm and out of it, in training mode.
+    """The values in the first ``shown`` channels of one batch, before the first norm and after it, in training mode.
 
-    images: uint8 [B, C, H, W]. The model is left as it was.
+    images: uint8 [B, C, H, W]. The model is left unchanged.
     """
     model = copy.deepcopy(model).train()
     seen = {}
-    norms(model)[0].register_forward_hook(lambda module, inputs, output: seen.update(into=inputs[0], out=output))
+    norms(model)[0].register_forward_hook(lambda module, inputs, output: seen.update(before=inputs[0], after=output))
     with torch.no_grad():
         model(images)
     figure = Figure(figsize=(9, 2.8), layout="constrained")
-    many = figure.subplots(1, 2)
-    many[0].set_ylabel("how often", fontsize=9)
-    for axes, (name, values) in zip(many, seen.items(), strict=True):
+    both = figure.subplots(1, 2)
+    both[0].set_ylabel("frequency", fontsize=9)
+    for axes, (name, values) in zip(both, seen.items(), strict=True):
         axes.set_xlabel("value", fontsize=9)
         values = values.transpose(0, 1).flatten(1)[:shown].float().cpu().numpy()
         for channel, some in enumerate(values):
-            said = f"channel {channel}: mean {some.mean():+.2f}, std {some.std():.2f}"
-            axes.hist(some, bins=60, density=True, histtype="step", label=said)
-        axes.set_title({"into": "into the norm", "out": "out of the norm"}[name], fontsize=10)
+            label = f"channel {channel}: mean {some.mean():+.2f}, std {some.std():.2f}"
+            axes.hist(some, bins=60, density=True, histtype="step", label=label)
+        axes.set_title(f"{name} the norm", fontsize=10)
         axes.set_yticks([])
         axes.legend(fontsize=7)
     return figure
 
 
 def neighbours(model: nn.Module, images: torch.Tensor) -> Table:
-    """How much the answer for image 0 changes when all others in its batch are exchanged, in both modes.
+    """How much the output for image 0 changes when the other images in its batch are replaced, in both modes.
 
-    images: uint8 [B >= 3, C, H, W]: the first half of the others against the second. The model is left as it was.
+    images: uint8 [B >= 3, C, H, W]. Image 0 is put in a batch with the first half of the others, then with the second
+    half. The model is left unchanged.
     """
     half = (len(images) - 1) // 2
     one, other = images[: 1 + half], torch.cat([images[:1], images[1 + half : 1 + 2 * half]])
     rows = []
     for mode in ("train", "eval"):
-        answers = []
+        outputs = []
         for batch in (one, other):
             tried = copy.deepcopy(model).train(mode == "train")
             with torch.no_grad():
-                answers.append(tried(batch)[0].float().cpu())
-        change = float((answers[0] - answers[1]).abs().max())
-        rows.append([f"model.{mode}()", *(f"{float(answer.max()):+.4f}" for answer in answers), f"{change:.4f}"])
-    heading = ["mode", "highest output, these neighbours", "other neighbours", "largest change of an output"]
-    return Table(heading, rows, f"The same image 0, in two batches of {1 + half}.")
+                outputs.append(tried(batch)[0].float().cpu())
+        change = float((outputs[0] - outputs[1]).abs().max())
+        rows.append([f"model.{mode}()", *(f"{float(output.max()):+.4f}" for output in outputs), f"{change:.4f}"])
+    heading = ["mode", "highest output in batch 1", "highest output in batch 2", "largest change of any output"]
+    return Table(heading, rows, f"The same image in two batches of {1 + half}, with different neighbours.")
 
 
-# What it keeps
+# Memory
 
 
 def memory_table(recipe: Recipe) -> Table:
@@ -98,18 +99,18 @@ def memory_table(recipe: Recipe) -> Table:
     for name, value in without.items():
         ratio = with_norm[name] / value if value else math.nan
         rows.append([name, size(value), size(with_norm[name]), f"× {ratio:.2f}" if math.isfinite(ratio) else "n/a"])
-    caption = "Counted at the tensors of one step, not read from the process. The peak is known on CUDA only."
+    caption = "The tensors of one step, counted one by one, not read from the process. The peak is known on CUDA only."
     return Table(["", NAMES[False], NAMES[True], "ratio"], rows, f"{caption} {CUT}" if smoke() else caption)
 
 
-# Rates swept
+# Learning rates swept
 
 
 @dataclass
 class Sweep:
-    """Validation accuracy at the end of a run for each learning rate, with and without batch norm.
+    """Final validation accuracy at each learning rate, with and without batch norm.
 
-    ``accuracies``: batchnorm -> float64 [rates, seeds]; nan where the loss became nan or infinite.
+    ``accuracies``: batchnorm -> float64 [rates, seeds]; nan if the loss became nan or infinite.
     """
 
     recipe: Recipe
@@ -118,12 +119,12 @@ class Sweep:
     smoke: bool = False
 
     def best(self, batchnorm: bool) -> float:
-        """The rate with the highest accuracy on average over the seeds; a run that broke counts as zero."""
+        """The rate with the highest mean accuracy over the seeds; a run that diverged counts as zero."""
         means = np.nan_to_num(self.accuracies[batchnorm]).mean(axis=1)
         return self.rates[int(means.argmax())]
 
     def table(self) -> Table:
-        """One row a rate, and how far apart the best and the worst rate are."""
+        """One row per rate, then the best rate, and how far apart the best and the worst are."""
         rows = []
         for i, rate in enumerate(self.rates):
             cells = [self._cell(self.accuracies[on][i]) for on in (False, True)]
@@ -132,23 +133,23 @@ class Sweep:
         for on in (False, True):
             means = np.nan_to_num(self.accuracies[on]).mean(axis=1)
             spread.append(f"{100 * (means.max() - means.min()):.1f} points")
-        rows += [["best rate", *map(self._best_cell, (False, True))], ["best less worst rate", *spread]]
+        rows += [["best rate", *map(self._best_cell, (False, True))], ["best minus worst", *spread]]
         seeds = self.accuracies[True].shape[1]
-        caption = f"Validation accuracy, {seeds} seed{'s' if seeds > 1 else ''} a rate; a run that broke counts as 0."
+        caption = f"Validation accuracy, {seeds} seed{'s' if seeds > 1 else ''} per rate; a diverged run counts as 0."
         return Table(["learning rate", *NAMES.values()], rows, f"{caption} {CUT}" if self.smoke else caption)
 
     def _best_cell(self, on):
         best = self.best(on)
         edge = best in (min(self.rates), max(self.rates))
-        return f"{best:g}, at the edge: try further out" if edge else f"{best:g}"
+        return f"{best:g}, at the edge: try rates beyond it" if edge else f"{best:g}"
 
     @staticmethod
     def _cell(values):
-        return ", ".join(percent(value) if math.isfinite(value) else "broke (nan)" for value in values)
+        return ", ".join(percent(value) if math.isfinite(value) else "diverged" for value in values)
 
-    @drawn("Validation accuracy at each learning rate, with and without the norm.")
+    @drawn("Validation accuracy at each learning rate, with and without batch norm.")
     def figure(self) -> Picture:
-        """Accuracy over the learning rate, a dot a run, a line through the means; a cross where a run broke."""
+        """Accuracy over the learning rate: one dot per run, a line through the means, a cross if a run diverged."""
         figure = Figure(figsize=(8, 3.4), layout="constrained")
         axes = figure.subplots()
         x = np.log10(self.rates)  # on a linear axis: logarithmic labels would need matplotlib's formula parser
@@ -157,10 +158,10 @@ class Sweep:
             axes.plot(x, means, color=COLOURS[on], label=NAMES[on])
             for column in values.T:
                 axes.plot(x, 100 * column, "o", color=COLOURS[on], markersize=5, alpha=0.7)
-                broke = ~np.isfinite(column)
-                axes.plot(x[broke], np.zeros(broke.sum()), "x", color=COLOURS[on], markersize=8)
+                diverged = ~np.isfinite(column)
+                axes.plot(x[diverged], np.zeros(diverged.sum()), "x", color=COLOURS[on], markersize=8)
         axes.set_xticks(x, [f"{rate:g}" for rate in self.rates])
-        axes.set_xlabel("learning rate (x: the loss became nan)", fontsize=9)
+        axes.set_xlabel("learning rate (x: diverged, the loss became nan or infinite)", fontsize=9)
         axes.set_ylabel("validation accuracy, %", fontsize=9)
         axes.set_ylim(-3, 100)
         axes.grid(alpha=0.3)
@@ -169,15 +170,14 @@ class Sweep:
 
 
 def sweep(recipe: Recipe, rates: tuple[float, ...], seeds: int = 2) -> Sweep:
-    """Trains with and without batch norm at each rate, once a seed."""
+    """Trains with and without batch norm at each rate, once per seed."""
     if smoke():
         rates, seeds = rates[:2], 1
     accuracies = {on: np.full((len(rates), seeds), math.nan) for on in (False, True)}
     plan = [(on, i, j) for i in range(len(rates)) for j in range(seeds) for on in (False, True)]
     for on, i, j in tqdm(plan, unit="run", file=sys.stdout):
-        run = Run(recipe.but(batchnorm=on, learning_rate=rates[i], seed=recipe.seed + j))
         try:
-            drain(train(run.recipe, run))
+            run = fit(recipe.but(batchnorm=on, learning_rate=rates[i], seed=recipe.seed + j))
         except NotFinite:
             continue
         accuracies[on][i, j] = run.last("validation_accuracy")
@@ -187,50 +187,45 @@ def sweep(recipe: Recipe, rates: tuple[float, ...], seeds: int = 2) -> Sweep:
 # A forgotten eval()
 
 
-def trained(recipe: Recipe) -> nn.Module:
-    """The network of a recipe, trained, and left in evaluation mode."""
-    kept = []
-    drain(train(recipe.effective(), on_model=kept.append))
-    return kept[0].eval()
-
-
 def forgotten_eval(model: nn.Module, recipe: Recipe, batches=(500, 50, 10, 2, 1)) -> Table:
     """Validation accuracy with ``eval()``, and without it at several batch sizes and with the images sorted by class.
 
-    The model is left as it was; the last row says what the forgotten pass over sorted images leaves behind, and the
-    caption how far it moved the running means.
+    The model is left unchanged. The last row is evaluated after the forgotten pass over the sorted images; the caption
+    says how far that pass moved the running means.
     """
-    images, labels = (part[:LOOKED_AT] for part in drain(load(recipe.effective())).validation)
+    images, labels = (part[:EVALUATED] for part in drain(load(recipe.effective())).validation)
     order = labels.argsort(stable=True)
-    right = accuracy(copy.deepcopy(model).eval(), images, labels, batches[0])
+    right = accuracy_as_set(copy.deepcopy(model).eval(), images, labels, batches[0])
     rows = [["eval(), as it should be", str(batches[0]), percent(right), ""]]
 
     def row(name, batch, value):
         rows.append([name, str(batch), percent(value), f"{100 * (value - right):+.1f}"])
 
     for batch in batches:
-        row("eval() forgotten", batch, accuracy(copy.deepcopy(model).train(), images, labels, batch))
+        row("eval() forgotten", batch, accuracy_as_set(copy.deepcopy(model).train(), images, labels, batch))
     spoilt = copy.deepcopy(model).train()
-    row("eval() forgotten, images sorted by class", 50, accuracy(spoilt, images[order], labels[order], 50))
-    row("eval() again, after that", batches[0], accuracy(spoilt.eval(), images, labels, batches[0]))
+    row("eval() forgotten, images sorted by class", 50, accuracy_as_set(spoilt, images[order], labels[order], 50))
+    row("eval() called after that pass", batches[0], accuracy_as_set(spoilt.eval(), images, labels, batches[0]))
+    shift = f"{mean_shift(model, spoilt):.2f} standard deviations"
     caption = f"The same weights and the same {len(labels):,} validation images in every row. "
-    caption += (
-        f"The pass over the sorted ones moved the running means by {moved(model, spoilt):.2f} standard deviations."
-    )
+    caption += f"The pass over the sorted images moved the running means by {shift} on average."
     heading = ["mode", "batch size", "accuracy", "difference in points"]
     return Table(heading, rows, f"{caption} {CUT}" if smoke() else caption)
 
 
-def moved(model: nn.Module, later: nn.Module) -> float:
-    """How far the running means of ``later`` lie from those of ``model``, in its standard deviations: their mean."""
+def mean_shift(model: nn.Module, later: nn.Module) -> float:
+    """How far the running means of ``later`` are from those of ``model``, on average, in standard deviations."""
     pairs = zip(norms(model), norms(later), strict=True)
     shares = [(b.running_mean - a.running_mean).abs() / (a.running_var + a.eps).sqrt() for a, b in pairs]
     return float(torch.cat(shares).mean())
 
 
-def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch: int) -> float:
-    """Share of images uint8 [N, C, H, W] that ``model`` gets right in the mode that it is in, ``batch`` at a time."""
+def accuracy_as_set(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch: int) -> float:
+    """Share of images uint8 [N, C, H, W] that ``model`` gets right in the mode it is set to, ``batch`` at a time.
+
+    Unlike ``shared.accuracy``, it does not call ``eval()`` first: that is the mistake to show.
+    """
     device = next(model.parameters()).device
     with torch.no_grad():
-        answers = [model(some.to(device)).argmax(1).cpu() for some in images.split(batch)]
-    return float((torch.cat(answers) == labels).float().mean())
+        predicted = [model(some.to(device)).argmax(1).cpu() for some in images.split(batch)]
+    return float((torch.cat(predicted) == labels).float().mean())
