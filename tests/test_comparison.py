@@ -28,8 +28,10 @@ from speedkit.comparison.result import ARMS, Comparison, RunResult
 from speedkit.comparison.runs import comparing, orders
 from speedkit.comparison.stats import NEEDED_PAIRS, interval, verdict
 from speedkit.lab.compare import compare
+from speedkit.meter import OTHER_PROGRAMS
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support.errors import NotFinite
+from speedkit.support.messages import Message
 
 COMPARISONS, NOISE = 1000, 0.03
 SEEDS = range(5)
@@ -355,7 +357,7 @@ class Trainer:
         try:
             with run.recording():
                 run.machine = {"device": "cpu"}
-                run.note(f"Note {number}.")
+                run.note(Message("Note {number}.", number=number))
                 run.scalars["prepare_s"] = 0.5
                 for t in (1.0, 2.0, 3.0):
                     yield run.step(t=t, step_s=9.0 if t == 1 else 0.1 if cached else 0.2, wait_s=0.01 * t)
@@ -546,7 +548,7 @@ def test_a_disturbed_run_is_passed_on():
 def test_other_programs_are_named_once():
     comparison = quietly(BASELINE, VARIANT, train=Trainer())
     assert repr(comparison).count("Other programs used") == 1
-    comparison.notes.append("Other programs used 42% of this machine's cores during the run: close them.")
+    comparison.notes.append(Message(OTHER_PROGRAMS, share="42"))
     assert repr(comparison).count("Other programs used") == 1
 
 
