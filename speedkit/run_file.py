@@ -7,7 +7,7 @@ from pydantic import field_validator
 
 from speedkit.recipe import Recipe
 from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS, Run
-from speedkit.support.files import NanAsNull, StoredMessage, fields_of, reading, save_json
+from speedkit.support.files import ListOf, NanAsNull, StoredMessage, fields_of, reading, save_json
 from speedkit.support.messages import N_
 from speedkit.support.strict import Strict
 
@@ -22,12 +22,12 @@ class RunFile(Strict):
     status: str
     reason: StoredMessage
     started: str
-    notes: list[StoredMessage]
+    notes: ListOf[StoredMessage]
     smoke: bool
     total_steps: int | None
     scalars: dict[str, NanAsNull]
-    steps: dict[str, list[NanAsNull]]
-    epochs: dict[str, list[NanAsNull]]
+    steps: dict[str, ListOf[NanAsNull]]
+    epochs: dict[str, ListOf[NanAsNull]]
 
     @field_validator("steps", "epochs")
     @classmethod

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from markupsafe import Markup
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 from speedkit.comparison.metrics import (
     CANNOT_TELL,
@@ -42,7 +42,7 @@ from speedkit.comparison.stats import NEEDED_PAIRS, interval, margin_of, verdict
 from speedkit.meter import other_programs_note
 from speedkit.recipe import Recipe
 from speedkit.run import Run, memory_is_of_processes
-from speedkit.support.files import NanAsNull, StoredMessage, fields_of, reading, save_json
+from speedkit.support.files import ListOf, NanAsNull, StoredMessage, fields_of, reading, save_json
 from speedkit.support.messages import N_, Message, _, message_of, template
 from speedkit.support.strict import Strict
 from speedkit.support.table import Table
@@ -126,14 +126,14 @@ class Comparison(Strict, frozen=False):
     variant: Recipe
     pairs: int = Field(NEEDED_PAIRS, ge=1, le=MOST_PAIRS)
     target: float | None = Field(None, ge=0.001, le=1)  # a validation accuracy
-    claims: Annotated[tuple[Claim, ...], BeforeValidator(_as_tuple)] = ()
+    claims: Annotated[tuple[Claim, ...], FailFast(), BeforeValidator(_as_tuple)] = ()
     smoke: bool = False
     status: str = "new"
     reason: StoredMessage = ""
     started: str = ""
     machine: dict = Field(default_factory=dict)
-    notes: list[StoredMessage] = Field(default_factory=list)
-    measured: list[RunResult] = Field(default_factory=list)
+    notes: ListOf[StoredMessage] = Field(default_factory=list)
+    measured: ListOf[RunResult] = Field(default_factory=list)
     now: str = Field("", exclude=True)
     current: Run | None = Field(None, exclude=True, repr=False)
     runs_done: int = Field(0, exclude=True)

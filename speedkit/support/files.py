@@ -7,12 +7,14 @@ import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator
+from pydantic import BeforeValidator, FailFast, PlainSerializer, PlainValidator
 
 from speedkit.support.messages import Message
 
+Item = TypeVar("Item")
+ListOf = Annotated[list[Item], FailFast()]  # a damaged list may have a million faults: the first is enough
 NanAsNull = Annotated[
     float,
     BeforeValidator(lambda value: math.nan if value is None else value),

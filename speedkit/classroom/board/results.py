@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, model_validator
 
 from speedkit.comparison.metrics import (
     CANNOT_TELL,
@@ -78,7 +78,8 @@ def _moment(text):
 
 
 def _text(longest):
-    return Annotated[str, Field(max_length=longest), AfterValidator(plain)]
+    cleaned = BeforeValidator(lambda value: plain(value) if isinstance(value, str) else value)
+    return Annotated[str, Field(max_length=longest), cleaned]
 
 
 class Outcome(Strict):
@@ -128,19 +129,20 @@ class Hardware(Strict):
 
 
 class Result(Strict):
-    """One shared comparison, as its file has it."""
+    """One shared comparison. ``file`` is where it was read; everything else is what the file says."""
 
     technique: Literal[TECHNIQUES]
     changes: _text(200)  # "cache off → ram"
     task: _text(300)  # how the baseline differs from the default recipe, in words
     nickname: _text(LONGEST_NAME)
-    learner: str = Field(pattern=LEARNER)
+    learner: str = Field(pattern=LEARNER, examples=["a number as share() draws it"])
     shared: Annotated[str, AfterValidator(_moment)]  # ISO 8601 with a time zone
     pairs: int = Field(ge=0, le=MOST_PAIRS)  # that are done
     smoke: bool
     machine: Hardware
     versions: dict[_text(40), _text(40)] = Field(max_length=20)
-    rows: tuple[Outcome, ...] = Field(strict=False, min_length=1, max_length=len(METRICS))
+    rows: Annotated[tuple[Outcome, ...], FailFast(), Field(strict=False, min_length=1, max_length=len(METRICS))]
+    file: str = Field("", exclude=True)
 
     @model_validator(mode="after")
     def _each_metric_once(self):
@@ -167,7 +169,7 @@ def latest(results: list[Result]) -> list[Result]:
 
 def in_order(results) -> list[Result]:
     """The results in the order in which they were shared."""
-    return sorted(results, key=lambda result: datetime.fromisoformat(result.shared))
+    return sorted(results, key=lambda result: (datetime.fromisoformat(result.shared), result.file))
 
 
 # Sharing
@@ -419,7 +421,7 @@ def read(path: Path) -> Result:
         OSError: it cannot be read.
     """
     found, __ = fields_of(_content(path), "board", FORMAT)
-    return Result(**found)
+    return Result(**found | {"file": plain(path.name)})
 
 
 def _content(path):
