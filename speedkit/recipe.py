@@ -153,3 +153,4 @@ TITLES = {  # translated where they are shown; a field without a title shows its
     "schedule": N_("Schedule"),
     "seed": N_("Seed"),
 }
+VALUES = (N_("off"), N_("light"), N_("heavy"), N_("disk"), N_("ram"), N_("device"))  # translated as well

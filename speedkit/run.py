@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from speedkit.recipe import Recipe
 from speedkit.support.messages import N_, _, message_of, ngettext
@@ -60,7 +61,7 @@ class Run:
         self.smoke = smoke()
         self.recipe = recipe
         self.machine: dict = {}
-        self.status, self.reason = "new", ""
+        self.status, self.reason = N_("new"), ""
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.notes: list[str] = []
         self.total_steps: int | None = None
@@ -74,18 +75,18 @@ class Run:
     @contextmanager
     def recording(self):
         """Keeps ``status`` and ``reason`` up to date, however the training inside ends."""
-        self.status = "running"
+        self.status = N_("running")
         try:
             with announced(not self.smoke):
                 yield self
         except (GeneratorExit, KeyboardInterrupt):
-            self.status, self.reason = "stopped", N_("stopped by hand")
+            self.status, self.reason = N_("stopped"), N_("stopped by hand")
             raise
         except BaseException as error:
-            self.status, self.reason = "failed", message_of(error)
+            self.status, self.reason = N_("failed"), message_of(error)
             raise
         else:
-            self.status = "finished"
+            self.status = N_("finished")
 
     def step(self, **figures) -> Step:
         """Appends a row to the step columns; a figure that is not given is nan."""
@@ -273,13 +274,14 @@ class Run:
         from speedkit.support.table import Table  # here, as training shows none
 
         first, *rows = ([_(name), text] for name, text in self.summary().items())
-        return Table(first, rows, "\n".join(map(_, self.notes)))
+        return Table(first, rows)
 
     def __repr__(self):
-        return repr(self._table())
+        return "\n".join([repr(self._table()), *map(_, self.notes)])
 
     def _repr_html_(self):
-        return self._table()._repr_html_()
+        notes = (Markup("<p>{}</p>").format(_(note)) for note in self.notes)
+        return self._table()._repr_html_() + "".join(notes)
 
 
 def memory_is_of_processes(machine: dict) -> bool:

@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -491,6 +492,17 @@ def test_a_file_that_is_no_result_is_named_and_skipped(folder, good, case):
     alter(good)
     (folder / "bad.json").write_text(json.dumps(good), encoding="utf-8")
     only_that_one_is_skipped(folder, "bad.json", reason)
+
+
+def test_a_board_file_of_format_1_still_loads(folder):
+    """``tests/data`` holds files that an earlier speedkit wrote."""
+    shutil.copy(Path(__file__).parent / "data" / "board-format-1.json", folder / "cache-1.json")
+    (result,) = seen(folder).results
+    assert (result.nickname, result.technique, result.file) == ("Ada", "cache", "cache-1.json")
+    assert result.machine == board_files.Hardware("Core i7", "cpu", "Linux", 8, 2**34, None)
+    row = result.row("seconds")
+    assert (row.effect, row.outcome, row.predicted, row.predicted_size) == (0.52, "held here", "lower", 0.4)
+    assert "Ada" in repr(Board(folder))
 
 
 @pytest.mark.parametrize("case", RAW)

@@ -190,18 +190,18 @@ def score(guess: Guess | None, comparison: Comparison) -> Score:
             return Score(1, of, _("The direction agrees."))
         return Score(1, of, _("The direction agrees. Next time, commit to a size, too."))
     if row.low <= guess.size <= row.high:
-        return Score(2, of, _("The direction agrees, and the size is inside the interval."))
+        return Score(2, of, _("The direction agrees, and the size lies inside the interval."))
     if _close(guess, row.effect):
         return Score(2, of, _("The direction agrees, and the size is right within a factor of two."))
     logs = METRICS[guess.metric].is_ratio
     said, found = (abs(math.log(value)) if logs else abs(value) for value in (guess.size, row.effect))
     if found > said:
         agrees = _(
-            "The direction agrees. The effect was larger than you said: {effect}. Why is that so here?", effect=effect
+            "The direction agrees. The effect was larger than you said: {effect}. What makes it so here?", effect=effect
         )
     else:
         agrees = _(
-            "The direction agrees. The effect was smaller than you said: {effect}. Why is that so here?",
+            "The direction agrees. The effect was smaller than you said: {effect}. What makes it so here?",
             effect=effect,
         )
     return Score(1, of, agrees)
@@ -248,12 +248,12 @@ def _feedback_for_miss(guess, row, effect):
     if row.verdict == NO_DIFFERENCE:
         if METRICS[guess.metric].is_ratio:
             return _(
-                "No difference was detected here, and a difference of a tenth in that direction is excluded. What "
-                "stays the same, and why?"
+                "No difference was detected here, and one of a tenth that way is excluded. What stays as it was, and "
+                "why?"
             )
         return _(
-            "No difference was detected here, and a difference of half a point in that direction is excluded. What "
-            "stays the same, and why?"
+            "No difference was detected here, and one of half a point that way is excluded. What stays as it was, and "
+            "why?"
         )
     if guess.direction == SAME:
         return _(
@@ -261,6 +261,5 @@ def _feedback_for_miss(guess, row, effect):
             effect=effect,
         )
     return _(
-        "It went the other way here: {effect}. These predictions teach the most: which cost was left out?",
-        effect=effect,
+        "It went the other way here: {effect}. Such predictions teach the most: which cost was left out?", effect=effect
     )

@@ -1,12 +1,12 @@
 """Tables that a notebook shows."""
 
-from markupsafe import Markup, escape
+import html
 
 
 class Table:
     """Rows of texts under a heading, shown as HTML in a notebook and as aligned text elsewhere.
 
-    caption: lines below the table. links: where the first cell of each row leads to, in HTML; without them, nowhere.
+    links: where the first cell of each row leads to, in HTML; without them, nowhere.
     """
 
     def __init__(self, heading: list[str], rows: list[list[str]], caption: str = "", links: list[str] | None = None):
@@ -20,11 +20,12 @@ class Table:
 
     def _repr_html_(self):
         def row(cells, tag, link=None):
-            first = Markup("<a href='{}'>{}</a>").format(link, cells[0]) if link else escape(cells[0])
-            cell = Markup(f"<{tag} style='text-align:left'>{{}}</{tag}>")
-            return Markup("<tr>{}</tr>").format(Markup("").join(cell.format(text) for text in (first, *cells[1:])))
+            texts = [html.escape(cell) for cell in cells]
+            if link:
+                texts[0] = f"<a href='{html.escape(link)}'>{texts[0]}</a>"
+            return "<tr>" + "".join(f"<{tag} style='text-align:left'>{text}</{tag}>" for text in texts) + "</tr>"
 
         links = self.links or [None] * len(self.rows)
-        body = Markup("").join(row(cells, "td", link) for cells, link in zip(self.rows, links, strict=True))
-        table = Markup("<table><thead>{}</thead><tbody>{}</tbody></table>").format(row(self.heading, "th"), body)
-        return str(table + Markup("").join(Markup("<p>{}</p>").format(line) for line in self.caption.splitlines()))
+        body = "".join(row(cells, "td", link) for cells, link in zip(self.rows, links, strict=True))
+        caption = f"<p>{html.escape(self.caption)}</p>" if self.caption else ""
+        return f"<table><thead>{row(self.heading, 'th')}</thead><tbody>{body}</tbody></table>{caption}"
