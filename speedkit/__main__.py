@@ -1,67 +1,68 @@
-"""The same recipes from a terminal: ``python -m speedkit --precision bf16 --cache ram``.
+"""Recipes from a terminal: ``python -m speedkit --precision bf16 --cache ram``.
 
 ``python -m speedkit check`` says whether this machine is ready.
 """
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from tqdm import tqdm
 
 from speedkit.hardware import machine
-from speedkit.recipe import Recipe, parse
+from speedkit.recipe import Recipe
 from speedkit.run import Progress, Run
 from speedkit.support.errors import NotFinite
 from speedkit.support.messages import language
 from speedkit.support.settings import learner_folder
+from speedkit.support.strict import choices
+from speedkit.support.typed import parse
 from speedkit.train import train
 
-KINDS = {"flag": "on|off", "whole": "WHOLE", "number": "NUMBER", "text": "TEXT"}
+KINDS = {bool: "on|off", int: "WHOLE", float: "NUMBER", str: "TEXT"}
 
 
 def parser() -> argparse.ArgumentParser:
-    """One option for each field of :class:`Recipe`, with its own words on what is allowed."""
+    """One option for each field of :class:`Recipe`."""
     options = argparse.ArgumentParser(
         prog="python -m speedkit",
         usage="%(prog)s check | [--option value ...] [--out FOLDER]",
-        description="Train one recipe, show where its time goes, and keep the run as JSON. "
-        "With 'check': say whether this machine is ready, or what to mend.",
+        description="Train one recipe, show where its time goes, and save the run as JSON. "
+        "With 'check': say whether this machine is ready, or what to fix.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    for f in dataclasses.fields(Recipe):
+    for name, field in Recipe.model_fields.items():
+        kind, *__ = get_args(field.annotation) or [field.annotation]  # of an optional field, too
         options.add_argument(
-            f"--{f.name.replace('_', '-')}",
-            default=f.default,
-            type=_typed(f),
-            help=f.metadata["help"],
-            metavar="|".join(f.metadata.get("choices", ())) or KINDS[f.metadata["kind"]],
+            f"--{name.replace('_', '-')}",
+            default=field.default,
+            type=partial(_typed, name),
+            help=field.description,
+            metavar=KINDS.get(kind) or "|".join(choices(field)),
         )
     options.add_argument("--out", type=Path, default=learner_folder(), help="folder for the run's JSON file")
     return options
 
 
-def _typed(f):
-    def convert(text):
-        try:
-            return parse(f, text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
+def _typed(name, text):
+    try:
+        return parse(Recipe, name, text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main(arguments=None) -> int:
-    """Trains and writes the run's JSON; 0 when it went through, 1 when it did not, 130 when it was interrupted.
+    """Trains and writes the run's JSON; returns 0 on success, 1 on failure, 130 after an interrupt.
 
-    Whatever ends a run, what was measured until then is kept. It speaks English, whatever the environment asks for.
+    However a run ends, what it has measured is saved. All output is English, whatever the environment asks for.
     """
     language("en")
-    with contextlib.suppress(ImportError):  # it shows this training to the kernels on this machine
+    with contextlib.suppress(ImportError):  # it announces this training to the kernels on this machine
         import speedkit.lab.queue  # noqa: F401
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["check"]:

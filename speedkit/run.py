@@ -1,8 +1,6 @@
 """What one training produced: the recipe, the machine, and columns of what was measured."""
 
 import contextlib
-import html
-import json
 import math
 from array import array
 from collections.abc import Sequence
@@ -12,33 +10,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from speedkit.recipe import Recipe
-from speedkit.support.files import nullable, reading, real, write_atomically
 from speedkit.support.messages import N_, _, message_of, ngettext
 from speedkit.support.settings import smoke
 from speedkit.support.units import number, percent, seconds, size
 
-FORMAT = 1
 STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss", "reads")
-EPOCH_COLUMNS = (
-    "steps",
-    "t",
-    "train_s",
-    "evaluate_s",
-    "reads",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-)
+EPOCH_COLUMNS = ("steps", "t", "train_s", "evaluate_s", "reads")
+EPOCH_COLUMNS += ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
-# What goes on around every training: in a notebook, :mod:`speedkit.lab.queue` shows it to the other kernels here.
+# Surrounds every training: in a notebook, :mod:`speedkit.lab.queue` announces it to the other kernels here.
 announced = contextlib.nullcontext
 
 
 class Progress(NamedTuple):
-    """Work beside the steps, before the first one or after an epoch: ``done`` of ``total`` pieces of ``what``."""
+    """Work between the steps, before the first one or after an epoch: ``done`` of ``total`` pieces of ``what``."""
 
     what: str
     done: int
@@ -46,26 +34,26 @@ class Progress(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Step ``n`` (from 0) has been started; its figures are in the run's columns as soon as they are known."""
+    """Step ``n`` (from 0) has started; its figures are in the run's columns as soon as they are known."""
 
     n: int
 
 
 class Epoch(NamedTuple):
-    """Epoch ``n`` (from 0) has ended and was evaluated."""
+    """Epoch ``n`` (from 0) has ended and has been evaluated."""
 
     n: int
 
 
 class Run:
-    """One training run. Seconds, bytes, and shares from 0 to 1; nan (null in JSON) where a figure is not available.
+    """One training run. Seconds, bytes, and shares from 0 to 1; nan where a figure is not available.
 
     Step columns: ``epoch``; ``t``, seconds since the first step began; ``wait_s``, the device idle while the loop
     waits for data; ``compute_s``, transfer and computing (device time by events on CUDA and MPS, host time on a
     CPU); ``step_s``, the whole step; ``memory``, allocated on the device, or the resident set of the process and its
     workers on a CPU; ``loss``; ``reads``, images read from the source, not from a cache.
     Epoch columns: ``steps`` and ``t`` at its end, ``train_s``, ``evaluate_s``, ``reads``, and losses and accuracies,
-    all in evaluation mode but ``train_loss``, which is the mean over the epoch's steps. ``train_accuracy`` is of the
+    all in evaluation mode except ``train_loss``, the mean over the epoch's steps. ``train_accuracy`` is that of the
     first thousand training images, without augmentation.
     """
 
@@ -73,11 +61,11 @@ class Run:
         self.smoke = smoke()
         self.recipe = recipe
         self.machine: dict = {}
-        self.status, self.reason = "new", ""
+        self.status, self.reason = N_("new"), ""
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.notes: list[str] = []
         self.total_steps: int | None = None
-        self.scalars: dict[str, float] = {}  # one each a run: prepare_s, peak memory, energy, test accuracy
+        self.scalars: dict[str, float] = {}  # one value per run: prepare_s, peak_memory, energy_j ...
         self.steps = {name: array("d") for name in STEP_COLUMNS}
         self.epochs = {name: array("d") for name in EPOCH_COLUMNS}
         self.count = 0  # of whole rows in steps: a reader in another thread stays below it
@@ -86,35 +74,35 @@ class Run:
 
     @contextmanager
     def recording(self):
-        """Keeps ``status`` and ``reason`` true, however the training inside ends."""
-        self.status = "running"
+        """Keeps ``status`` and ``reason`` up to date, however the training inside ends."""
+        self.status = N_("running")
         try:
             with announced(not self.smoke):
                 yield self
         except (GeneratorExit, KeyboardInterrupt):
-            self.status, self.reason = "stopped", N_("stopped by hand")
+            self.status, self.reason = N_("stopped"), N_("stopped by hand")
             raise
         except BaseException as error:
-            self.status, self.reason = "failed", message_of(error)
+            self.status, self.reason = N_("failed"), message_of(error)
             raise
         else:
-            self.status = "finished"
+            self.status = N_("finished")
 
     def step(self, **figures) -> Step:
-        """Appends a row to the step columns; what is not given is nan."""
+        """Appends a row to the step columns; a figure that is not given is nan."""
         for name, column in self.steps.items():
             column.append(figures.get(name, math.nan))
         self.count += 1
         return Step(self.count - 1)
 
     def epoch(self, **figures) -> Epoch:
-        """Appends a row to the epoch columns; what is not given is nan."""
+        """Appends a row to the epoch columns; a figure that is not given is nan."""
         for name, column in self.epochs.items():
             column.append(figures.get(name, math.nan))
         return Epoch(len(self.epochs["t"]) - 1)
 
     def note(self, sentence: str):
-        """Adds a sentence that the reader of the run should know, once; in English, as it is kept with the run."""
+        """Adds a sentence that the reader of the run should know, once; a message is translated when it is shown."""
         if sentence not in self.notes:
             self.notes.append(sentence)
 
@@ -143,16 +131,15 @@ class Run:
 
     @property
     def waiting_share(self) -> float:
-        """Share of the step time in which the device waited for data; the first step, a warm-up, is left out."""
+        """The share of the step time in which the device waited for data, without the first step, a warm-up."""
         wait, step = (column[1:] for column in self.columns("wait_s", "step_s").values())
         known = np.isfinite(wait) & np.isfinite(step)
         return float(wait[known].sum() / step[known].sum()) if known.any() else math.nan
 
     def mean(self, name: str) -> float:
-        """The mean of a step column without the first step; nan where there is none.
+        """The mean of a step column without the first step; nan if it has no other.
 
-        What a run takes in all: workers deliver in bursts, of which a median sees nothing. ``images_per_s`` is the rate
-        of the mean step.
+        A mean, as workers deliver in bursts that a median does not see. ``images_per_s`` is the rate of the mean step.
         """
         if name == "images_per_s":
             return self.recipe.batch_size / self.mean("step_s")
@@ -160,7 +147,7 @@ class Run:
         return float(values.mean()) if len(values) else math.nan
 
     def median(self, name: str) -> float:
-        """The median of a step column without the first step; nan where there is none."""
+        """The median of a step column without the first step; nan if it has no other."""
         values = self._after_the_first(name)
         return float(np.median(values)) if len(values) else math.nan
 
@@ -180,11 +167,16 @@ class Run:
         return max(ends, default=0.0)
 
     @property
+    def memory_is_of_processes(self) -> bool:
+        """Whether its memory is the resident set of the processes, not what a GPU's allocator holds."""
+        return memory_is_of_processes(self.machine)
+
+    @property
     def label(self) -> str:
         return self.recipe.label
 
     def where_time_goes(self) -> str:
-        """One sentence on where a step's time goes, and so on which techniques can help at all."""
+        """One sentence: where a step's time goes, and so which techniques can help at all."""
         share = self.waiting_share
         if not math.isfinite(share):
             return _("Where the time goes is known from the second step on.")
@@ -196,90 +188,59 @@ class Run:
             )
         if share >= 0.15:
             return _(
-                "{waiting}% waiting for data, {computing}% computing: workers or a cache can win back at most the "
-                "first, a cheaper step at most the second.",
+                "{waiting}% waiting for data, {computing}% computing: workers or a cache can save at most the first, "
+                "a cheaper step at most the second.",
                 waiting=waiting,
                 computing=computing,
             )
         return _(
-            "{waiting}% waiting for data: only a cheaper or a rarer step can help; workers and caches cannot.",
+            "{waiting}% waiting for data: only cheaper or fewer steps can help; workers and caches cannot.",
             waiting=waiting,
         )
 
-    # Keeping
+    # Saving
 
     def to_frame(self):
-        """The step columns as a pandas DataFrame, one row a step."""
+        """The step columns as a pandas DataFrame, one row per step."""
         import pandas
 
         return pandas.DataFrame(self.columns(*STEP_COLUMNS, "images_per_s"))
 
     def epochs_to_frame(self):
-        """The epoch columns as a pandas DataFrame, one row an epoch."""
+        """The epoch columns as a pandas DataFrame, one row per epoch."""
         import pandas
 
         return pandas.DataFrame(self.epoch_columns(*EPOCH_COLUMNS))
 
     def save(self, path) -> Path:
         """Writes the run as JSON: the whole file or, where that fails, none."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"format": FORMAT, "recipe": self.recipe.to_dict(), "machine": self.machine, "status": self.status}
-        kept |= {"reason": self.reason, "started": self.started, "notes": self.notes, "smoke": self.smoke}
-        kept |= {"total_steps": self.total_steps, "figures": nullable(self.scalars)}
-        kept["steps"] = {name: nullable(column.tolist()) for name, column in self.columns(*STEP_COLUMNS).items()}
-        kept["epochs"] = {
-            name: nullable(column.tolist()) for name, column in self.epoch_columns(*EPOCH_COLUMNS).items()
-        }
-        write_atomically(path, json.dumps(kept, allow_nan=False))
-        return path
+        from speedkit.run_file import save  # here, as training needs no files
+
+        return save(self, path)
 
     @classmethod
     def load(cls, path) -> "Run":
-        """The run that :meth:`save` wrote.
+        """The run that :meth:`save` wrote, also in an earlier format.
 
         Raises:
             ValueError: the file is not such a run; the message names the file and what is wrong.
             OSError: the file cannot be read.
         """
-        with reading(path, "a run"):
-            return cls._from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        from speedkit.run_file import load
 
-    @classmethod
-    def _from_dict(cls, kept):
-        if not isinstance(kept, dict) or kept.get("format") != FORMAT:
-            found = kept.get("format") if isinstance(kept, dict) else "none"
-            raise ValueError(f"its format is {found!r}, and {FORMAT} was expected.")
-        run = cls(Recipe())
-        run.recipe = Recipe.from_dict(kept["recipe"])
-        for name, kind in {"machine": dict, "status": str, "reason": str, "started": str, "smoke": bool}.items():
-            if not isinstance(kept[name], kind):
-                raise ValueError(f"{name} should be {kind.__name__}.")
-            setattr(run, name, kept[name])
-        run.total_steps, run.notes = kept["total_steps"], kept["notes"]
-        if run.total_steps is not None and type(run.total_steps) is not int:
-            raise ValueError("total_steps should be a whole number.")
-        if not isinstance(run.notes, list) or not all(isinstance(note, str) for note in run.notes):
-            raise ValueError("notes should be a list of sentences.")
-        run.scalars = {str(name): real(value) for name, value in kept["figures"].items()}
-        run.steps = {name: array("d", map(real, kept["steps"][name])) for name in STEP_COLUMNS}
-        run.epochs = {name: array("d", map(real, kept["epochs"][name])) for name in EPOCH_COLUMNS}
-        for columns in (run.steps, run.epochs):
-            if len({len(column) for column in columns.values()}) > 1:
-                raise ValueError("its columns differ in length.")
-        run.count = len(run.steps["t"])
-        return run
+        return load(path)
 
     # Showing
 
     def summary(self) -> dict[str, str]:
-        """The figures to read first: name, in English -> text with units, in the language in force."""
-        device = self.machine.get("device", "")
-        memory = N_("peak memory of the processes") if device in ("", "cpu") else N_("peak memory on the device")
-        figures = self.scalars
-        status = _(self.status)
+        """The figures to read first: name, in English -> text with units, in the current language."""
+        figures, status = self.scalars, _(self.status)
+        if self.reason:
+            status = _("{what}: {text}", what=status, text=_(self.reason))
+        of_processes = self.memory_is_of_processes
+        memory = N_("peak memory of the processes") if of_processes else N_("peak memory on the device")
         rows = {
-            N_("run"): f"{self.label} ({_colon(status, _(self.reason)) if self.reason else status})",
+            N_("run"): f"{self.label} ({status})",
             N_("time"): _(
                 "{time} for {steps} in {epochs}, after {preparation} of preparation",
                 time=seconds(self.seconds),
@@ -309,25 +270,27 @@ class Run:
             rows[N_("smoke")] = _("cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything")
         return rows
 
+    def _table(self):
+        from speedkit.support.table import Table  # here, as training shows none
+
+        first, *rows = ([_(name), text] for name, text in self.summary().items())
+        return Table(first, rows)
+
     def __repr__(self):
-        lines = [_colon(_(name), text) for name, text in self.summary().items()]
-        return "\n".join([*lines, *map(_, self.notes)])
+        return "\n".join([repr(self._table()), *map(_, self.notes)])
 
     def _repr_html_(self):
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(_(name))}</th>"
-            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-            for name, text in self.summary().items()
-        )
-        return f"<table>{rows}</table>" + "".join(f"<p>{html.escape(_(note))}</p>" for note in self.notes)
+        notes = (Markup("<p>{}</p>").format(_(note)) for note in self.notes)
+        return self._table()._repr_html_() + "".join(notes)
 
 
-def _colon(what, text):
-    return _("{what}: {text}", what=what, text=text)
+def memory_is_of_processes(machine: dict) -> bool:
+    """:attr:`Run.memory_is_of_processes` for all runs of one machine."""
+    return not str(machine.get("device", "")).startswith(("cuda", "mps"))
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """A label for each run that no other has: where they repeat, with the settings that differ, or a number."""
+    """A label for each run, all different: equal ones are told apart by the settings that differ, or by a number."""
     found: list[str] = []
     first: dict[str, Run] = {}
     for run in runs:

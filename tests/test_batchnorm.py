@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from speedkit.recipe import Recipe
+from speedkit.support.strict import choices
 from speedkit.tasks.images import CLASSES, build
 from speedkit.techniques import batchnorm
 
@@ -18,14 +19,14 @@ def weights(model):
     return [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
-@pytest.mark.parametrize("name", Recipe.__dataclass_fields__["model"].metadata["choices"])
+@pytest.mark.parametrize("name", choices(Recipe.model_fields["model"]))
 def test_the_same_seed_gives_the_same_weights_with_and_without(name):
     with_norm, without = weights(network(name, True)), weights(network(name, False))
     assert len(with_norm) == len(without) >= 3
     assert all(torch.equal(a, b) for a, b in zip(with_norm, without, strict=True))
 
 
-@pytest.mark.parametrize("name", Recipe.__dataclass_fields__["model"].metadata["choices"])
+@pytest.mark.parametrize("name", choices(Recipe.model_fields["model"]))
 def test_the_switch_puts_norms_in_or_leaves_them_out(name):
     def norms(model):
         return [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]

@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -419,48 +420,51 @@ def change(*keys, value=None):
 
 
 CHANGED = {
-    "no format": (change("format", value=...), "does not say format 1"),
-    "another format": (change("format", value=2), "does not say format 1"),
-    "another kind": (change("kind", value="comparison"), "kind board"),
-    "a field too many": (change("html", value=SCRIPT), "'html' is unknown"),
-    "a field too few": (change("pairs", value=...), "'pairs' is missing"),
-    "a list for text": (change("nickname", value=["Ada"]), "nickname should be str, not list"),
-    "a long nickname": (change("nickname", value="x" * 41), "nickname is longer than 40"),
-    "an unknown technique": (change("technique", value="magic"), "technique is 'magic'"),
-    "a list for a technique": (change("technique", value=[]), "technique is '[]'"),
-    "no learner": (change("learner", value="../../x"), "learner is not a number"),
-    "no moment": (change("shared", value="yesterday"), "shared is no moment"),
-    "a moment beyond all": (change("shared", value="9999-12-31T23:59:59-23:00"), "shared is no moment"),
-    "true for a number": (change("pairs", value=True), "pairs should be int, not bool"),
-    "too many pairs": (change("pairs", value=10**9), "pairs is not a number from 0"),
-    "a number for a flag": (change("smoke", value=1), "smoke should be bool"),
-    "no machine": (change("machine", value=None), "machine should be dict"),
-    "negative cores": (change("machine", "cores", value=-1), "cores is not a number"),
-    "a long name": (change("machine", "name", value="x" * 81), "name is longer than 80"),
-    "many versions": (change("versions", value={str(i): "1" for i in range(21)}), "versions are more than 20"),
-    "a version that is none": (change("versions", value={"torch": {}}), "a version should be str"),
-    "no rows": (change("rows", value=[]), "there are not 1 to"),
-    "many rows": (change("rows", value=[{}] * 1000), "there are not 1 to"),
-    "a row of text": (change("rows", 0, value="x"), "a row should be dict"),
-    "an unknown metric": (change("rows", 0, "metric", value="beauty"), "metric is 'beauty'"),
-    "an infinite effect": (change("rows", 0, "effect", value=10**400), "effect is no number"),
-    "a negative ratio": (change("rows", 0, "effect", value=-0.5), "an effect that there cannot be"),
-    "a prediction of nothing": (change("rows", 0, "predicted_size", value=0), "an effect that there cannot be"),
-    "half an interval": (change("rows", 0, "low", value=None), "half an interval"),
-    "an interval elsewhere": (change("rows", 0, "high", value=0.001), "an interval without its effect"),
-    "a share for a ratio": (change("rows", 0, "is_ratio", value=False), "should say is_ratio True"),
-    "a verdict of one's own": (change("rows", 0, "verdict", value="brilliant"), "verdict is 'brilliant'"),
-    "a metric twice": (change("rows", 1, "metric", value="step_s"), "a metric is there twice"),
+    "no format": (change("format", value=...), "does not say format 1, kind board"),
+    "another format": (change("format", value=2), "does not say format 1, kind board"),
+    "another kind": (change("kind", value="comparison"), "does not say format 1, kind board"),
+    "a field too many": (change("html", value=SCRIPT), "Result has no field 'html': its fields are technique"),
+    "a field too few": (change("pairs", value=...), "pairs is missing."),
+    "a list for text": (change("nickname", value=["Ada"]), "nickname=['Ada'] is not allowed: input should be a"),
+    "a long nickname": (change("nickname", value="x" * 41), "string should have at most 40 characters."),
+    "an unknown technique": (change("technique", value="magic"), "technique='magic' is not allowed: give precision"),
+    "a list for a technique": (change("technique", value=[]), "technique=[] is not allowed: give precision |"),
+    "no learner": (change("learner", value="../../x"), "learner='../../x' is not allowed: give a number as share()"),
+    "no moment": (change("shared", value="yesterday"), "shared: 'yesterday' is not a moment in time."),
+    "a moment beyond all": (change("shared", value="9999-12-31T23:59:59-23:00"), "is not a moment in time."),
+    "true for a number": (
+        change("pairs", value=True),
+        "pairs=True is not allowed: give a whole number from 0",
+    ),
+    "too many pairs": (change("pairs", value=10**9), "pairs=1000000000 is not allowed: give a whole number from 0"),
+    "a number for a flag": (change("smoke", value=1), "smoke=1 is not allowed: give False | True."),
+    "no machine": (change("machine", value=None), "machine=None is not allowed: input should be a valid dictionary"),
+    "negative cores": (change("machine", "cores", value=-1), "machine: cores=-1 is not allowed: give a whole number"),
+    "a long name": (change("machine", "name", value="x" * 81), "string should have at most 80 characters."),
+    "many versions": (change("versions", value={str(i): "1" for i in range(21)}), "should have at most 20 items"),
+    "a version that is none": (change("versions", value={"torch": {}}), "versions.torch={} is not allowed: input"),
+    "no rows": (change("rows", value=[]), "rows=[] is not allowed: tuple should have at least 1 item"),
+    "many rows": (change("rows", value=[{}] * 100_000), "rows.0: metric is missing."),
+    "a row of text": (change("rows", 0, value="x"), "rows.0='x' is not allowed: input should be a valid dictionary"),
+    "an unknown metric": (change("rows", 0, "metric", value="beauty"), "metric='beauty' is not allowed: give step_s"),
+    "an infinite effect": (change("rows", 0, "effect", value=10**400), "input should be a valid number."),
+    "a negative ratio": (change("rows", 0, "effect", value=-0.5), "rows.0: step_s has an impossible effect."),
+    "a prediction of nothing": (change("rows", 0, "predicted_size", value=0), "step_s has an impossible effect."),
+    "half an interval": (change("rows", 0, "low", value=None), "step_s has half an interval."),
+    "an interval elsewhere": (change("rows", 0, "high", value=0.001), "has an interval without its effect."),
+    "a share for a ratio": (change("rows", 0, "is_ratio", value=False), "step_s should say is_ratio True."),
+    "a verdict of one's own": (change("rows", 0, "verdict", value="good"), "verdict='good' is not allowed: give lower"),
+    "a metric twice": (change("rows", 1, "metric", value="step_s"), "a metric appears twice."),
 }
 RAW = {
     "empty": (b"", "not JSON"),
     "half": (b'{"format": 1, "kind": "bo', "not JSON"),
-    "binary": (bytes(range(256)) * 4, "no text"),
-    "a pickle": (b"\x80\x04cposix\nsystem\n", "no text"),
+    "binary": (bytes(range(256)) * 4, "not text"),
+    "a pickle": (b"\x80\x04cposix\nsystem\n", "not text"),
     "deep": (b"[" * 500_000, "nested too deeply"),
     "deep objects": (b'{"a":' * 150_000, "nested too deeply"),
     "huge": (b" " * (LARGEST_FILE + 1), "larger than 1 MB"),
-    "a list": (b"[]", "content should be dict"),
+    "a list": (b"[]", "does not say format 1, kind board"),
     "a long number": (b'{"format": ' + b"9" * 5000 + b"}", "4300"),
 }
 
@@ -476,12 +480,29 @@ def only_that_one_is_skipped(folder, name, reason):
     assert f"Skipped: {name}: " in repr(board)
 
 
+def test_too_many_rows_are_refused_even_if_each_is_right(folder, good):
+    good["rows"] *= 2
+    (folder / "bad.json").write_text(json.dumps(good), encoding="utf-8")
+    only_that_one_is_skipped(folder, "bad.json", "tuple should have at most 9 items")
+
+
 @pytest.mark.parametrize("case", CHANGED)
 def test_a_file_that_is_no_result_is_named_and_skipped(folder, good, case):
     alter, reason = CHANGED[case]
     alter(good)
     (folder / "bad.json").write_text(json.dumps(good), encoding="utf-8")
     only_that_one_is_skipped(folder, "bad.json", reason)
+
+
+def test_a_board_file_of_format_1_still_loads(folder):
+    """``tests/data`` holds files that an earlier speedkit wrote."""
+    shutil.copy(Path(__file__).parent / "data" / "board-format-1.json", folder / "cache-1.json")
+    (result,) = seen(folder).results
+    assert (result.nickname, result.technique, result.file) == ("Ada", "cache", "cache-1.json")
+    assert result.machine == board_files.Hardware("Core i7", "cpu", "Linux", 8, 2**34, None)
+    row = result.row("seconds")
+    assert (row.effect, row.outcome, row.predicted, row.predicted_size) == (0.52, "held here", "lower", 0.4)
+    assert "Ada" in repr(Board(folder))
 
 
 @pytest.mark.parametrize("case", RAW)
@@ -495,7 +516,8 @@ def test_a_file_that_is_no_json_is_named_and_skipped(folder, good, case):
 def test_what_is_no_number_is_skipped(folder, good, constant):
     good["rows"][0]["effect"] = 12345
     (folder / "bad.json").write_text(json.dumps(good).replace("12345", constant), encoding="utf-8")
-    only_that_one_is_skipped(folder, "bad.json", "no number")
+    reason = "an impossible effect" if constant == "1e999" else f"{constant} is not a number"
+    only_that_one_is_skipped(folder, "bad.json", reason)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes as on POSIX")
@@ -542,7 +564,7 @@ def test_a_file_whose_reading_breaks_does_not_break_the_board(folder, good, monk
     (folder / "bad.json").write_text("{}")
     monkeypatch.setattr(board_files, "read", broken)
     files.look()
-    assert files.problems == {"bad.json": "it cannot be read: MemoryError"}
+    assert files.problems == {"bad.json": "it cannot be read: MemoryError."}
     assert len(files.results) == 1
 
 

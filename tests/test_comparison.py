@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,11 +29,14 @@ from speedkit.comparison.result import ARMS, Comparison, RunResult
 from speedkit.comparison.runs import comparing, orders
 from speedkit.comparison.stats import NEEDED_PAIRS, interval, verdict
 from speedkit.lab.compare import compare
+from speedkit.meter import OTHER_PROGRAMS
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support.errors import NotFinite
+from speedkit.support.messages import Message
 
 COMPARISONS, NOISE = 1000, 0.03
 SEEDS = range(5)
+DATA = Path(__file__).parent / "data"
 BASELINE = Recipe(seed=40)
 VARIANT = BASELINE.but(cache="ram")
 RELEASE_MEMORY = sys.modules["speedkit.comparison.runs"]._release_memory
@@ -332,11 +336,22 @@ def test_the_memory_of_whole_processes_tells_nothing_of_less_than_a_tenth(device
     assert comparison.judge(claim).outcome == outcome
 
 
-@pytest.mark.parametrize("wrong", [{"technique": "magic"}, {"metric": "speed"}, {"direction": "better"}])
-def test_a_wrong_claim_is_refused_with_what_is_allowed(wrong):
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"technique": "magic"}, "technique='magic' is not allowed: give precision | early_stopping"),
+        ({"metric": "speed"}, "metric='speed' is not allowed: give step_s | wait_s"),
+        ({"direction": "better"}, "direction='better' is not allowed: give lower | higher."),
+        ({"sentence": 3}, "sentence=3 is not allowed: input should be a valid string."),
+        ({"more": 1}, "Claim has no field 'more': its fields are technique, sentence, metric, direction."),
+    ],
+)
+def test_a_wrong_claim_is_refused_with_what_is_allowed(wrong, sentence):
     right = {"technique": "cache", "sentence": "", "metric": "seconds", "direction": LOWER}
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    assert Claim(**right) == Claim("cache", "", "seconds", LOWER)
+    with pytest.raises(ValueError, match=next(iter(wrong))) as refusal:
         Claim(**(right | wrong))
+    assert str(refusal.value).startswith(sentence)
 
 
 # Making the runs
@@ -355,7 +370,7 @@ class Trainer:
         try:
             with run.recording():
                 run.machine = {"device": "cpu"}
-                run.note(f"Note {number}.")
+                run.note(Message("Note {number}.", number=number))
                 run.scalars["prepare_s"] = 0.5
                 for t in (1.0, 2.0, 3.0):
                     yield run.step(t=t, step_s=9.0 if t == 1 else 0.1 if cached else 0.2, wait_s=0.01 * t)
@@ -528,8 +543,10 @@ def test_a_wrong_target_is_refused_before_any_run(target):
 
 
 def test_what_are_no_claims_and_seeds_that_run_out_are_refused_before_any_run():
-    with pytest.raises(ValueError, match="CLAIMS"):
+    with pytest.raises(ValueError, match=r"^claims: give Claim objects, as in CLAIMS\['cache'\]\.$"):
         comparing(BASELINE, VARIANT, claims="cache")
+    with pytest.raises(ValueError, match=r"^claims\.0='faster' is not allowed"):
+        comparing(BASELINE, VARIANT, claims=["faster"])
     with pytest.raises(ValueError, match="seed"):
         comparing(BASELINE.but(seed=2**31 - 2), VARIANT)
 
@@ -546,7 +563,7 @@ def test_a_disturbed_run_is_passed_on():
 def test_other_programs_are_named_once():
     comparison = quietly(BASELINE, VARIANT, train=Trainer())
     assert repr(comparison).count("Other programs used") == 1
-    comparison.notes.append("Other programs used 42% of this machine's cores during the run: close them.")
+    comparison.notes.append(Message(OTHER_PROGRAMS, share="42"))
     assert repr(comparison).count("Other programs used") == 1
 
 
@@ -571,6 +588,44 @@ def test_an_unfinished_comparison_survives_saving(tmp_path):
     assert loaded.done == [0]
     assert len(loaded.measured) == 3
     assert loaded.status == "stopped"
+
+
+def test_a_comparison_of_format_1_still_loads(tmp_path):
+    """``tests/data`` holds files that an earlier speedkit wrote."""
+    comparison = Comparison.load(DATA / "comparison-format-1.json")
+    assert (comparison.status, comparison.done, comparison.target) == ("finished", [0, 1, 2, 3, 4], 0.75)
+    assert (comparison.variant.cache, comparison.claims) == ("ram", CLAIMS["cache"])
+    assert [judged.outcome for judged in comparison.judgements] == [HELD, HELD]
+    assert comparison.row("seconds").effect == pytest.approx(0.52)
+    assert comparison.row("target_s").why == "reached in 0 and 0 of 5 runs"
+    assert math.isnan(comparison.row("energy_j").effect)
+    assert comparison.others_share == 0.42
+    assert comparison.notes[0].startswith("Other programs used 42%")
+    path = comparison.save(tmp_path / "now.json")
+    assert json.loads(path.read_text())["format"] == 2
+    assert text_of(Comparison.load(path)) == text_of(comparison)
+
+
+def test_what_is_being_made_is_not_saved(tmp_path):
+    runs = comparing(BASELINE, VARIANT, train=Trainer())
+    comparison = next(runs)
+    assert comparison.current is not None
+    path = comparison.save(tmp_path / "comparison.json")
+    runs.close()
+    stored = json.loads(path.read_text())
+    assert not {"now", "current", "runs_done"} & stored.keys()
+    path.write_text(json.dumps(stored | {"now": "<b>", "runs_done": 10**9}))
+    loaded = Comparison.load(path)
+    assert (loaded.now, loaded.current, loaded.runs_done) == ("", None, 0)
+
+
+def test_notes_are_stored_as_messages(tmp_path):
+    comparison = synthetic(seconds=pairs_of(*HALF))
+    comparison.reason = Message("pair {pair} of {pairs}, {arm}: {error}", pair=2, pairs=5, arm="variant", error="why")
+    comparison.notes.append(Message(OTHER_PROGRAMS, share="42"))
+    loaded = Comparison.load(comparison.save(tmp_path / "comparison.json"))
+    assert (loaded.notes[0].msgid, loaded.reason.values["pair"]) == (OTHER_PROGRAMS, 2)
+    assert (loaded.notes, loaded.reason) == (comparison.notes, comparison.reason)
 
 
 HOSTILE = {
@@ -600,6 +655,10 @@ HOSTILE = {
     "smoke as text": lambda kept: kept.update(smoke="no"),
     "a machine that is text": lambda kept: kept.update(machine="mine"),
     "notes that are numbers": lambda kept: kept.update(notes=[1]),
+    "a note that is no message": lambda kept: kept.update(notes=[{"msgid": "{a}", "values": {"b": 1}}]),
+    "an unknown part": lambda kept: kept.update(turbo=1),
+    "a share below zero": lambda kept: kept["measured"][0].update(others_share=-1),
+    "a list of a hundred thousand faults": lambda kept: kept.update(measured=[{}] * 100_000),
 }
 
 

@@ -28,6 +28,7 @@ FLOORS = {  # imports point downwards, from a higher number to a lower one or to
     "loading": 2,
     "meter": 2,
     "run": 2,
+    "run_file": 2,
     "train": 3,
     "comparison": 4,
     "lab": 5,

@@ -24,6 +24,7 @@ from babel.messages.pofile import read_po, write_po
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
+from speedkit.locale.french import KEPT, SAID
 
 import speedkit
 from speedkit import hardware

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from speedkit.recipe import Recipe
+from speedkit.support.strict import choices
 from speedkit.tasks.images import Normalise, build
 
-MODELS = Recipe.__dataclass_fields__["model"].metadata["choices"]
+MODELS = choices(Recipe.model_fields["model"])
 
 
 def network(name, shape, with_norm=False, classes=10):

@@ -1,6 +1,5 @@
 """The panel and the thread that trains behind it, without a browser, and in a kernel without a front end."""
 
-import dataclasses
 import gc
 import os
 import subprocess
@@ -23,7 +22,7 @@ from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support import errors
 from speedkit.support.errors import NotFinite
 
-OTHERS = [f.name for f in dataclasses.fields(Recipe) if f.name not in SWITCHES]
+OTHERS = [name for name in Recipe.model_fields if name not in SWITCHES]
 CHANGED = Recipe(  # no field at its default
     precision="bf16",
     early_stopping=7,
@@ -117,7 +116,7 @@ def test_a_panel_says_what_its_recipe_says(quick):
 def test_every_field_can_have_a_control():
     for recipe in (Recipe(), CHANGED):
         panel = Panel(recipe, settings=OTHERS)
-        assert set(panel.controls) == {f.name for f in dataclasses.fields(Recipe)}
+        assert set(panel.controls) == set(Recipe.model_fields)
         assert panel.read() == recipe
 
 

@@ -9,11 +9,12 @@ from torch import nn
 from speedkit import hardware
 from speedkit.recipe import Recipe
 from speedkit.support.errors import CannotRun
+from speedkit.support.strict import choices
 from speedkit.techniques import precision as module
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.train import fit
 
-NAMES = Recipe.__dataclass_fields__["precision"].metadata["choices"]
+NAMES = choices(Recipe.model_fields["precision"])
 
 
 def settings():

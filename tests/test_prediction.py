@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,8 +75,8 @@ def test_what_a_value_means(metric, value, direction, size):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: predict("caching", step_s=0.5), r"technique='caching' is not allowed .* give precision \| .*cache"),
-        (lambda: predict("cache", steps=0.5), r"metric='steps' is not allowed .* give step_s \| "),
+        (lambda: predict("caching", step_s=0.5), r"technique='caching' is not allowed: give precision \| .*cache"),
+        (lambda: predict("cache", steps=0.5), r"metric='steps' is not allowed: give step_s \| "),
         (lambda: predict("cache"), r"Say of what.*step_s"),
         (lambda: Prediction("cache"), r"Say of what.*step_s"),
         (lambda: predict("cache", step_s="faster"), r"step_s='faster' is not allowed: give lower \| higher \| same"),
@@ -91,9 +93,9 @@ def test_what_a_value_means(metric, value, direction, size):
         (lambda: predict("cache", validation_accuracy=101), "is not allowed.*-1.5 is one and a half points"),
         (lambda: predict("cache", step_s=0.5, reads="less"), "reads='less' is not allowed"),
         (lambda: predict("cache", case="../../x", step_s=0.5), "case='../../x' is not allowed: give up to 40 letters"),
-        (lambda: predict("cache", case=3, step_s=0.5), "case='3' is not allowed"),
+        (lambda: predict("cache", case=3, step_s=0.5), "case=3 is not allowed: give up to 40 letters"),
         (lambda: Prediction("cache", "step_s").commit("reads", 0.5), "metric='reads' is not part of this prediction"),
-        (lambda: Guess("cache", "step_s", "lower", 2.0), "'lower' and × 2 contradict each other"),
+        (lambda: Guess("cache", "step_s", "lower", 2.0, "", ""), "'lower' and × 2 contradict each other"),
     ],
 )
 def test_bad_input_is_one_clear_sentence_and_commits_nothing(runs, call, words):
@@ -163,6 +165,15 @@ def test_the_folder_is_beside_the_notebook(monkeypatch, tmp_path):
     assert [path.name for path in (tmp_path / "runs").rglob("*.json")] == ["cache-step_s.json"]
 
 
+def test_a_prediction_of_format_1_still_loads(runs):
+    """``tests/data`` holds files that an earlier speedkit wrote."""
+    guess = Guess.load(Path(__file__).parent / "data" / "prediction-format-1.json")
+    assert (guess.technique, guess.metric, str(guess), guess.case) == ("cache", "seconds", "lower, × 0.4", "on sqlite")
+    guess.path.parent.mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / "data" / "prediction-format-1.json", guess.path)
+    assert predict("cache", case="on sqlite", seconds=...).guesses["seconds"] == guess
+
+
 def good_file(runs):
     predict("cache", step_s=0.5)
     return runs / "predictions" / "cache-step_s.json"
@@ -182,6 +193,7 @@ DAMAGE = {
     "another format": changed(format=2),
     "another kind": changed(kind="comparison"),
     "missing": changed(size="gone"),
+    "no case": changed(case="gone"),
     "unknown": changed(more=1),
     "technique": changed(technique="<b>"),
     "technique of a wrong type": changed(technique=["cache"]),
@@ -195,6 +207,8 @@ DAMAGE = {
     "size infinite": changed(size=1e400),
     "size true": changed(size=True),
     "size a list": changed(size=["lower", 0.5]),
+    "size of thousands of digits": lambda text: text.replace("0.5", "5" * 9_000),
+    "size not a number in JSON": lambda text: text.replace("0.5", "NaN"),
     "no time": changed(committed="<img src=x onerror=alert(1)>"),
     "time without zone": changed(committed="2026-01-01T00:00:00"),
     "time a number": changed(committed=5),

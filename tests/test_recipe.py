@@ -1,19 +1,26 @@
 """A recipe takes what is allowed and refuses everything else with a sentence."""
 
-import dataclasses
 import json
 import math
+import pickle
+from decimal import Decimal
 from fractions import Fraction
+from types import NoneType
+from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from speedkit.recipe import SWITCHES, Recipe, parse
+from speedkit.recipe import DEVICES, SOURCES, SWITCHES, Recipe
 from speedkit.support import settings
+from speedkit.support.strict import choices
+from speedkit.support.typed import parse
 
-FIELDS = dataclasses.fields(Recipe)
+FIELDS = Recipe.model_fields
 SAMPLES = {
     "data": ["fashion-mnist", "jpeg", "sqlite", "folder:/a b/c", "torchvision:KMNIST", "torchvision:MNIST:/x"],
     "device": ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"],
@@ -22,66 +29,115 @@ WRONG_TEXTS = {
     "data": ["", "mnist", "jpegs", "folder:", "torchvision:", "torchvision:a b", "http://x", "sqlite\n"],
     "device": ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "tpu", "cuda "],
 }
-NOT_A_NUMBER_AT_ALL = ["1", b"1", "", [1], (), {}, object(), 1j, True, False, np.True_, print]
+NOT_A_NUMBER_AT_ALL = [
+    "1",
+    b"1",
+    "",
+    [1],
+    (),
+    {},
+    object(),
+    1j,
+    True,
+    False,
+    np.True_,
+    Decimal(1),
+    torch.ones(1),
+    print,
+]
 
 
-def allowed_values(f):
-    rule = f.metadata
-    kinds = {
-        "choice": lambda: st.sampled_from(rule["choices"]),
-        "flag": st.booleans,
-        "text": lambda: st.sampled_from(SAMPLES[f.name]),
-        "whole": lambda: st.integers(rule["low"], rule["high"]),
-        "number": lambda: st.floats(rule["low"], rule["high"]),
-    }
-    values = kinds[rule["kind"]]()
-    return st.none() | values if rule.get("optional") else values
+def ends(name):
+    """The lowest and the highest value of a field of numbers."""
+    (low,) = [rule.ge for rule in FIELDS[name].metadata if hasattr(rule, "ge")]
+    (high,) = [rule.le for rule in FIELDS[name].metadata if hasattr(rule, "le")]
+    return low, high
 
 
-def wrong_values(f):
-    """Wrong types and values for one field, made from its rule."""
-    rule, kind = f.metadata, f.metadata["kind"]
-    none = st.nothing() if rule.get("optional") else st.none()
-    if kind == "choice":
-        other_case = [c.upper() for c in rule["choices"]] + [c.title() for c in rule["choices"]]
-        other_case += [f" {c}" for c in rule["choices"]]
-        return (
-            none | st.sampled_from([*other_case, "", 0, 1.5, True, math.nan, list(rule["choices"]), b"off"]) | st.text()
-        ).filter(lambda value: value not in rule["choices"])
-    if kind == "flag":
+def kinds(name):
+    """The types that a field of one value takes, NoneType among them where it may be None."""
+    return get_args(FIELDS[name].annotation) or (FIELDS[name].annotation,)
+
+
+def allowed_values(name):
+    if few := choices(FIELDS[name]):
+        return st.sampled_from(few)
+    if name in SAMPLES:
+        return st.sampled_from(SAMPLES[name])
+    values = st.floats(*ends(name)) if float in kinds(name) else st.integers(*ends(name))
+    return st.none() | values if NoneType in kinds(name) else values
+
+
+def wrong_values(name):
+    """Wrong types and values for one field, made from its rules."""
+    none = st.nothing() if NoneType in kinds(name) else st.none()
+    if kinds(name) == (bool,):
         return none | st.integers() | st.floats() | st.sampled_from(["True", "true", "", [], "off", 10**5000])
-    if kind == "text":
-        other_case = [s.upper() for s in SAMPLES[f.name][:3]]
-        return none | st.sampled_from([*other_case, *WRONG_TEXTS[f.name], 3, 1.5, True, math.nan, b"cpu", ["cpu"]])
-    beyond = st.integers(max_value=math.ceil(rule["low"]) - 1) | st.integers(min_value=math.floor(rule["high"]) + 1)
+    if few := choices(FIELDS[name]):
+        other_case = [c.upper() for c in few] + [c.title() for c in few]
+        other_case += [f" {c}" for c in few]
+        return (
+            none | st.sampled_from([*other_case, "", 0, 1.5, True, math.nan, list(few), b"off"]) | st.text()
+        ).filter(lambda value: value not in few)
+    if name in SAMPLES:
+        other_case = [s.upper() for s in SAMPLES[name][:3]]
+        return none | st.sampled_from([*other_case, *WRONG_TEXTS[name], 3, 1.5, True, math.nan, b"cpu", ["cpu"]])
+    low, high = ends(name)
+    beyond = st.integers(max_value=math.ceil(low) - 1) | st.integers(min_value=math.floor(high) + 1)
     beyond |= st.sampled_from([-(10**400), 10**400, 10**5000, -(10**5000)])
     wrong = none | st.sampled_from([math.nan, math.inf, -math.inf, *NOT_A_NUMBER_AT_ALL]) | beyond
-    return wrong | (
-        st.floats() if kind == "whole" else st.floats().filter(lambda x: not rule["low"] <= x <= rule["high"])
-    )
+    return wrong | (st.floats().filter(lambda x: not low <= x <= high) if float in kinds(name) else st.floats())
 
 
-def what_is_allowed(f):
-    """Words that a refusal must hold so that its reader can mend the value."""
-    rule, kind = f.metadata, f.metadata["kind"]
-    words = {"choice": rule.get("choices", ()), "flag": ("True", "False"), "text": SAMPLES.get(f.name, ())[:2]}
-    return words.get(kind) or (str(rule["low"]), str(rule["high"]))
+def what_is_allowed(name):
+    """Words that a refusal must hold so that its reader can fix the value."""
+    if few := choices(FIELDS[name]) or SAMPLES.get(name, ())[:2]:
+        return [str(choice) for choice in few]
+    return [str(end) for end in ends(name)]
 
 
-@pytest.mark.parametrize("f", FIELDS, ids=lambda f: f.name)
+@pytest.mark.parametrize("name", FIELDS)
 @given(st.data())
-def test_a_wrong_value_is_refused_by_name_with_what_is_allowed(f, draw):
-    value = draw.draw(wrong_values(f))
-    with pytest.raises(ValueError, match=f"^{f.name}=") as refusal:
-        Recipe(**{f.name: value})
-    for word in what_is_allowed(f):
+def test_a_wrong_value_is_refused_by_name_with_what_is_allowed(name, draw):
+    value = draw.draw(wrong_values(name))
+    with pytest.raises(ValueError, match=f"^{name}=") as refusal:
+        Recipe(**{name: value})
+    for word in what_is_allowed(name):
         assert word in str(refusal.value)
     assert len(str(refusal.value)) < 300
+    assert "\n" not in str(refusal.value)
+    assert not isinstance(refusal.value, ValidationError)
+
+
+def test_every_field_of_text_says_what_it_allows():
+    assert {name for name in FIELDS if kinds(name) == (str,)} == SAMPLES.keys()
+    assert (FIELDS["data"].examples, FIELDS["device"].examples) == (SOURCES, DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"workers": "two"}, "workers='two' is not allowed: give a whole number from 0 to 64."),
+        ({"early_stopping": 0}, "early_stopping=0 is not allowed: give a whole number from 1 to 1000, or None."),
+        ({"learning_rate": True}, "learning_rate=True is not allowed: give a number from 1e-08 to 100."),
+        ({"precision": "FP16"}, "precision='FP16' is not allowed: give fp32 | tf32 | fp16 | bf16."),
+        ({"batchnorm": 1}, "batchnorm=1 is not allowed: give False | True."),
+        ({"device": "gpu"}, "device='gpu' is not allowed: give auto | cpu | mps | cuda | cuda:N."),
+        (
+            {"shift": 10**5000},
+            "shift=a number of thousands of digits is not allowed: give a whole number from 0 to 64.",
+        ),
+    ],
+)
+def test_the_sentence_in_full(values, sentence):
+    with pytest.raises(ValueError, match="not allowed") as refusal:
+        Recipe(**values)
+    assert str(refusal.value) == sentence
 
 
 @st.composite
 def recipes(draw):
-    values = {f.name: draw(allowed_values(f)) for f in FIELDS}
+    values = {name: draw(allowed_values(name)) for name in FIELDS}
     if values["subset"] is not None:
         values["subset"] = max(values["subset"], values["batch_size"])
     return Recipe(**values)
@@ -105,11 +161,14 @@ def test_the_baseline_has_all_six_switches_off():
 
 
 def test_a_recipe_cannot_be_changed_and_takes_no_positional_values():
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(ValidationError, match="frozen"):
         Recipe().workers = 2
     with pytest.raises(TypeError):
         Recipe("fp32")
     assert len({Recipe(), Recipe(), Recipe(seed=1)}) == 2
+    assert pickle.loads(pickle.dumps(Recipe(workers=2))) == Recipe(workers=2)
+    assert str(Recipe(workers=2)) == repr(Recipe(workers=2)) == f"{Recipe(workers=2)}"
+    assert eval(repr(Recipe(workers=2))) == Recipe(workers=2)
 
 
 def test_numbers_of_other_libraries_become_python_numbers():
@@ -205,18 +264,29 @@ def test_smoke_is_asked_for_by_the_environment(monkeypatch, value, expected):
         ("cache", "off", "off"),
         ("subset", "", None),
         ("data", "folder:~/my pictures", "folder:~/my pictures"),
+        ("batchnorm", "on", True),
+        ("batchnorm", "false", False),
     ],
 )
 def test_text_from_a_terminal_is_understood(name, text, value):
-    parsed = parse(Recipe.__dataclass_fields__[name], text)
+    parsed = parse(Recipe, name, text)
     assert parsed == value
     assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("workers", "two"), ("workers", "2.5"), ("workers", "none"), ("learning_rate", "nan"), ("precision", "FP16")],
+    [
+        ("batchnorm", "maybe"),
+        ("subset", "0"),
+        ("device", "none"),
+        ("workers", "two"),
+        ("workers", "2.5"),
+        ("workers", "none"),
+        ("learning_rate", "nan"),
+        ("precision", "FP16"),
+    ],
 )
 def test_text_that_does_not_fit_is_refused(name, text):
     with pytest.raises(ValueError, match=f"^{name}='?{text}"):
-        parse(Recipe.__dataclass_fields__[name], text)
+        parse(Recipe, name, text)

@@ -6,16 +6,20 @@ import math
 import os
 import threading
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedkit import run as module
 from speedkit.recipe import Recipe
 from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS, Run
+from speedkit.run_file import FORMAT
 from speedkit.support import files, units
+from speedkit.support.messages import Message
+
+DATA = Path(__file__).parent / "data"
 
 
 def filled(steps=4, epochs=1, wait_s=0.01, compute_s=0.03, **changes):
@@ -252,12 +256,35 @@ def assert_equal(a, b):
 def test_a_run_comes_back_from_disk_as_it_was(tmp_path):
     run = filled(precision="bf16", workers=1)
     run.step(loss=math.nan, t=math.inf)
-    run.notes, run.reason = ['A note with "quotes" and ümlauts.'], "why"
+    run.notes, run.reason = ['A note with "quotes" and ümlauts.', "half a character: \ud800"], "why"
+    run.note(Message("The loss became {value} at step {step}.", value=math.nan, step=7))
     path = run.save(tmp_path / "new" / "folder" / "run.json")
     kept = json.loads(path.read_text())
-    assert kept["format"] == module.FORMAT
+    assert kept["format"] == FORMAT
     assert kept["steps"]["loss"][-1] is None
     run.steps["t"][-1] = math.nan  # JSON has no infinity either
+    loaded = Run.load(path)
+    assert_equal(loaded, run)
+    assert loaded.notes[-1].msgid == "The loss became {value} at step {step}."
+    assert loaded.notes[-1].values == {"value": "nan", "step": 7}
+
+
+def test_a_run_of_format_1_still_loads(tmp_path):
+    """``tests/data`` holds files that an earlier speedkit wrote."""
+    run = Run.load(DATA / "run-format-1.json")
+    assert run.recipe == Recipe(data="sqlite", subset=960, early_stopping=2, learning_rate=0.1, device="cpu")
+    assert (run.status, run.reason, run.count, run.total_steps) == ("stopped", "stopped by hand", 3, 30)
+    assert run.notes == [
+        "Other programs used 42% of this machine's cores during the run: close them and run again before you trust "
+        "its times."
+    ]
+    np.testing.assert_equal(run.scalars, {"prepare_s": 0.5, "peak_memory": 2.0**20, "energy_j": math.nan})
+    np.testing.assert_array_equal(run.column("loss"), [1, math.nan, 1 / 3])
+    assert run.column("reads").tolist() == [0, 64, 128]
+    assert run.last("validation_accuracy") == 0.5
+    assert run.machine["name"] == "Core i7"
+    path = run.save(tmp_path / "now.json")
+    assert json.loads(path.read_text())["format"] == FORMAT
     assert_equal(Run.load(path), run)
 
 
@@ -304,7 +331,7 @@ HARMS = {
     "null": lambda path: path.write_text("null"),
     "nothing in it": lambda path: path.write_text("{}"),
     "too deep": lambda path: path.write_text("[" * 100_000),
-    "another format": lambda path: changed(path, "format", to=module.FORMAT + 1),
+    "another format": lambda path: changed(path, "format", to=FORMAT + 1),
     "recipe of an unknown field": lambda path: changed(path, "recipe", "turbo", to=1),
     "recipe of a wrong value": lambda path: changed(path, "recipe", "workers", to="two"),
     "recipe no table": lambda path: changed(path, "recipe", to="baseline"),
@@ -316,8 +343,15 @@ HARMS = {
     "total_steps a text": lambda path: changed(path, "total_steps", to="12"),
     "total_steps a fraction": lambda path: changed(path, "total_steps", to=1.5),
     "total_steps true": lambda path: changed(path, "total_steps", to=True),
-    "figures a list": lambda path: changed(path, "figures", to=[1]),
-    "figure a text": lambda path: changed(path, "figures", "prepare_s", to="1"),
+    "scalars a list": lambda path: changed(path, "scalars", to=[1]),
+    "scalar a text": lambda path: changed(path, "scalars", "prepare_s", to="1"),
+    "an unknown field": lambda path: changed(path, "turbo", to=1),
+    "another kind": lambda path: changed(path, "kind", to="comparison"),
+    "format as text": lambda path: changed(path, "format", to=str(FORMAT)),
+    "a note that is no message": lambda path: changed(path, "notes", to=[{"msgid": "{a}", "values": {"b": 1}}]),
+    "a note with more": lambda path: changed(path, "notes", to=[{"msgid": "a", "values": {}, "html": "<b>"}]),
+    "a reason that is a list": lambda path: changed(path, "reason", to=["a"]),
+    "a constant in a column": lambda path: changed(path, "steps", "loss", 0, to=math.inf),
     "steps a list": lambda path: changed(path, "steps", to=[]),
     "a column missing": lambda path: changed(path, "steps", to={name: [] for name in STEP_COLUMNS[1:]}),
     "columns of different lengths": lambda path: changed(path, "steps", "loss", to=[1.0]),
@@ -395,6 +429,19 @@ def test_the_summary_says_what_was_measured_in_units():
     for device in ("cuda:0", "mps"):
         run.machine = {"device": device}
         assert run.summary()["peak memory on the device"] == "1.0 MiB"
+        assert not run.memory_is_of_processes
+    run.machine = {}
+    assert run.memory_is_of_processes
+
+
+def test_a_run_shows_itself_as_a_table():
+    run = filled()
+    run.note("Close the browser.")
+    lines = repr(run).splitlines()
+    assert [line.split("  ")[0] for line in lines] == [*run.summary(), "Close the browser."]
+    assert lines[0].endswith("  baseline (finished)")
+    assert "<table>" in run._repr_html_()
+    assert run._repr_html_().endswith("<p>Close the browser.</p>")
 
 
 @pytest.mark.parametrize(

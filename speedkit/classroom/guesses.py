@@ -1,59 +1,51 @@
 """What a learner expects of a technique: how it is stored, and how it is scored."""
 
-import json
 import math
 import numbers
 import os
-import re
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from pydantic import Field, model_validator
 
 from speedkit.comparison.metrics import DIRECTIONS, HIGHER, LOWER, METRICS, NO_DIFFERENCE, NOT_AVAILABLE, SAME, TOO_FEW
 from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import margin_of
 from speedkit.recipe import SWITCHES, Recipe
-from speedkit.support.files import reading, write_atomically
+from speedkit.support.files import fields_of, reading, save_json
 from speedkit.support.messages import _
 from speedkit.support.settings import learner_folder
+from speedkit.support.strict import Strict
 
 FORMAT = 1
-CASE = r"[A-Za-z0-9][A-Za-z0-9 -]{0,39}"
-LARGEST_FILE = 10_000  # characters; a guess takes about 200
+CASE = r"^([A-Za-z0-9][A-Za-z0-9 -]{0,39})?$"
+LARGEST_FILE = 10_000  # bytes; a guess takes about 200
 LARGEST_FACTOR, LARGEST_POINTS = 1e6, 100.0
 
 
-# What is kept
+# Storing
 
 
-@dataclass(frozen=True)
-class Guess:
+class Guess(Strict):
     """One commitment: what a technique will do to a metric.
 
-    size: variant / baseline, or for accuracy the difference in points; None where only a direction was given. case:
-    tells two guesses about the same technique and metric apart. committed: when, ISO 8601 with a time zone.
+    size: variant / baseline, or for accuracy the difference in points; None for a direction only. case: tells two
+    guesses about the same technique and metric apart. committed: when, ISO 8601 with a time zone; "" before that.
 
     Raises:
         ValueError: a value is not allowed, or direction and size contradict each other.
     """
 
-    technique: str
-    metric: str
-    direction: str  # "lower", "same" or "higher"
-    size: float | None = None
-    case: str = ""
-    committed: str = ""
+    technique: Literal[SWITCHES]
+    metric: Literal[tuple(METRICS)]
+    direction: Literal[DIRECTIONS]
+    size: float | None
+    case: str = Field(pattern=CASE, examples=["up to 40 letters, digits, spaces and hyphens"])
+    committed: str
 
-    def __post_init__(self):
-        for name, choices in {"technique": SWITCHES, "metric": tuple(METRICS), "direction": DIRECTIONS}.items():
-            if getattr(self, name) not in choices:
-                shown = str(getattr(self, name))[:40]
-                raise ValueError(f"{name}={shown!r} is not allowed in a prediction: give {' | '.join(choices)}.")
-        if not isinstance(self.case, str) or (self.case and not re.fullmatch(CASE, self.case)):
-            raise ValueError(
-                f"case={str(self.case)[:50]!r} is not allowed: give up to 40 letters, digits, spaces and hyphens."
-            )
+    @model_validator(mode="after")
+    def _direction_and_size_agree(self):
         if self.size is not None:
             size = _size(self.metric, self.size)
             if _direction(self.metric, size) != self.direction or self.direction == SAME:
@@ -61,11 +53,11 @@ class Guess:
                     f"{self.metric}: {self.direction!r} and {_in_words(self.metric, size)} contradict each other: "
                     f"{_how(self.metric)}"
                 )
-            object.__setattr__(self, "size", size)
+        return self
 
     @property
     def path(self) -> Path:
-        """The file in which it is kept."""
+        """The file in which it is saved."""
         name = "-".join(filter(None, (self.technique, self.metric, self.case.lower().replace(" ", "_"))))
         return learner_folder() / "predictions" / f"{name}.json"
 
@@ -73,17 +65,21 @@ class Guess:
         direction = _(self.direction)
         return direction if self.size is None else f"{direction}, {_in_words(self.metric, self.size)}"
 
+    def is_late(self, comparison: Comparison) -> bool:
+        """Whether it was committed after the comparison had begun."""
+        committed, started = moment(self.committed), moment(comparison.started)
+        return bool(committed and started and committed > started)
+
     def save(self):
-        """Writes the file: whole or, where that fails, not at all. What else is there by its name is moved aside.
+        """Writes the file: whole or, where that fails, not at all. Anything else by its name is moved aside.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(self.path):
             asides = (self.path.with_name(f"{self.path.name}.unreadable-{n}") for n in range(1, 1000))
             self.path.rename(next(aside for aside in asides if not os.path.lexists(aside)))
-        write_atomically(self.path, json.dumps({"format": FORMAT, "kind": "prediction", **asdict(self)}))
+        save_json(self.path, {"format": FORMAT, "kind": "prediction"} | self.model_dump())
 
     @classmethod
     def load(cls, path) -> "Guess":
@@ -97,18 +93,14 @@ class Guess:
         with reading(path, "a prediction"):
             if not path.is_file():
                 raise ValueError("it is not a file.")
-            with open(path, encoding="utf-8") as file:
-                text = file.read(LARGEST_FILE + 1)
-            if len(text) > LARGEST_FILE:
+            with open(path, "rb") as file:
+                content = file.read(LARGEST_FILE + 1)
+            if len(content) > LARGEST_FILE:
                 raise ValueError("it is too long.")
-            kept = json.loads(text)
-            if not isinstance(kept, dict) or kept.pop("format", None) != FORMAT or kept.pop("kind", "") != "prediction":
-                raise ValueError(f"it does not say format {FORMAT}, kind prediction.")
-            if odd := sorted(set(kept) ^ {f.name for f in fields(cls)}):
-                raise ValueError(f"{odd[0][:40]!r} is missing or unknown.")
-            guess = cls(**kept)
+            found, __ = fields_of(content, "prediction", FORMAT)
+            guess = cls(**found)
             if moment(guess.committed) is None:
-                raise ValueError(f"committed={str(guess.committed)[:40]!r} is no moment in time.")
+                raise ValueError(f"committed={guess.committed[:40]!r} is no moment in time.")
             return guess
 
 
@@ -116,7 +108,7 @@ def read_guess(metric, value):
     """(direction, size or None) that a value given by the learner means.
 
     Raises:
-        ValueError: it is none of what is allowed.
+        ValueError: the value is not allowed.
     """
     if isinstance(value, str) and value in DIRECTIONS:
         return value, None
@@ -160,7 +152,8 @@ def _in_words(metric, size):
     return f"× {size:.3g}" if METRICS[metric].is_ratio else _("{difference} points", difference=f"{size:+.3g}")
 
 
-def moment(text):
+def moment(text: str) -> datetime | None:
+    """The moment that an ISO 8601 text with a time zone means; None for any other text."""
     try:
         moment = datetime.fromisoformat(text)
     except (ValueError, TypeError):
@@ -172,7 +165,7 @@ def moment(text):
 
 
 class Score(NamedTuple):
-    """``points`` out of ``of``, which is 0 where there is no score, and a sentence that says why."""
+    """``points`` out of ``of``, which is 0 without a score, and a sentence that says why."""
 
     points: int
     of: int
@@ -180,7 +173,7 @@ class Score(NamedTuple):
 
 
 def score(guess: Guess | None, comparison: Comparison) -> Score:
-    """How far a guess agrees with what was measured; by the rules at the top of this module."""
+    """How far a guess agrees with a comparison, by the rules in :mod:`speedkit.classroom.prediction`."""
     if guess is None:
         return Score(0, 0, _("No prediction was made."))
     row = comparison.row(guess.metric)
@@ -225,14 +218,8 @@ def _unscored(guess, comparison, row):
         )
     if row.verdict in (TOO_FEW, NOT_AVAILABLE):
         return f"{_(row.verdict)}, {_(row.why)}"
-    late = too_late(guess, comparison)
+    late = guess.is_late(comparison)
     return _("the prediction was committed after the comparison had begun") if late else ""
-
-
-def too_late(guess: Guess, comparison: Comparison) -> bool:
-    """Whether a guess was committed after the comparison had begun."""
-    committed, started = moment(guess.committed), moment(comparison.started)
-    return bool(committed and started and committed > started)
 
 
 def _direction_is_right(guess, row):

@@ -21,7 +21,6 @@ another technique compared), and for a guess that was committed after the compar
 
 import html
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -54,7 +53,7 @@ class Prediction:
     def __init__(self, technique: str, *metrics: str, case: str = ""):
         if not metrics:
             raise ValueError(f"Say of what, in a prediction about {str(technique)[:40]}: {' | '.join(METRICS)}.")
-        self._blank = {metric: Guess(technique, metric, SAME, case=case) for metric in metrics}
+        self._blank = {metric: Guess(technique, metric, SAME, None, case, "") for metric in metrics}
         self.technique, self.metrics, self.case = technique, tuple(self._blank), case
         self.guesses: dict[str, Guess] = {}
         self.notes: list[str] = []
@@ -72,7 +71,7 @@ class Prediction:
             raise ValueError(f"metric={str(metric)[:40]!r} is not part of this prediction: {' | '.join(self.metrics)}.")
         direction, size = read_guess(metric, value)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        guess = replace(self._blank[metric], direction=direction, size=size, committed=now)
+        guess = self._blank[metric].but(direction=direction, size=size, committed=now)
         self._recall(metric)  # another kernel may have been first
         kept = self.guesses.setdefault(metric, guess)
         if kept is guess:
@@ -211,7 +210,7 @@ class Form:
             text = _("Choose a direction, then a size, then commit: it cannot be changed afterwards.")
         else:
             direction, size = read_guess(self.metric, self._value())
-            guess = replace(self.prediction._blank[self.metric], direction=direction, size=size)
+            guess = self.prediction._blank[self.metric].but(direction=direction, size=size)
             text = _("You are about to say: {guess}.", guess=guess)
         self.line.value = html.escape(" ".join([text, *self.prediction.notes]))
 

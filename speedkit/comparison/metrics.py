@@ -3,22 +3,25 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from speedkit.recipe import SWITCHES
-from speedkit.run import Run
 from speedkit.support.messages import N_, _
+from speedkit.support.strict import Strict
 from speedkit.support.units import number, percent, seconds, size
 
-# Kept in files and compared, so in English here and in a row, a judgement or a board; retold where they are shown.
+# Stored and compared, so English in rows, judgements and boards; translated where they are shown.
 LOWER, HIGHER, NO_DIFFERENCE = N_("lower"), N_("higher"), N_("no difference detected")
+SAME = N_("same")
+DIRECTIONS = (LOWER, SAME, HIGHER)
 TOO_FEW, NOT_AVAILABLE = N_("too few pairs to judge"), N_("n/a")
 HELD, DID_NOT_HOLD = N_("held here"), N_("did not hold here")
 OPPOSITE, CANNOT_TELL = N_("the opposite"), N_("cannot tell")
 
 
-# What is compared
+# Metrics
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class Metric:
     """One figure of a run. ``read``: (run, target accuracy or None) -> the figure, nan where it is not available."""
 
     name: str
-    title: str  # in English, as a row keeps it
-    unit: str  # "s", "bytes", "images", "J", or "share": a difference in points, where the others are ratios
-    read: Callable[[Run, float | None], float]
+    title: str  # in English
+    unit: str  # "s", "bytes", "images", "J", or "share": that one is compared by a difference in points, not by a ratio
+    read: Callable[..., float]
 
     @property
     def is_ratio(self) -> bool:
@@ -67,8 +70,8 @@ def _time_to_target(run, target):
     return _preparation(run) + float(run.epoch_column("t")[reached[0]]) if len(reached) else math.nan
 
 
-def _accuracy_of_kept_weights(run, target):
-    best = run.scalars.get("best_epoch", math.nan)  # early stopping puts the weights of that epoch back
+def _accuracy_of_final_weights(run, target):
+    best = run.scalars.get("best_epoch", math.nan)  # early stopping restores the weights of that epoch
     values = run.epoch_column("validation_accuracy")
     return float(values[int(best)]) if 0 <= best < len(values) else run.last("validation_accuracy")
 
@@ -76,15 +79,15 @@ def _accuracy_of_kept_weights(run, target):
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("step_s", "time per step (mean)", "s", _mean_of_steps("step_s")),
-        Metric("wait_s", "waiting for data per step (mean)", "s", _mean_of_steps("wait_s")),
-        Metric("seconds", "time of the whole run, preparation included", "s", _whole_run),
-        Metric("target_s", "time to the target accuracy, preparation included", "s", _time_to_target),
-        Metric("peak_memory", "peak memory on the device", "bytes", _figure("peak_memory")),
-        Metric("host_memory", "main memory of the processes at the end", "bytes", _figure("host_memory")),
-        Metric("reads", "images read from the source while training", "images", _figure("reads")),
-        Metric("energy_j", "energy of the GPU", "J", _figure("energy_j")),
-        Metric("validation_accuracy", "validation accuracy", "share", _accuracy_of_kept_weights),
+        Metric("step_s", N_("time per step (mean)"), "s", _mean_of_steps("step_s")),
+        Metric("wait_s", N_("waiting for data per step (mean)"), "s", _mean_of_steps("wait_s")),
+        Metric("seconds", N_("time of the whole run, preparation included"), "s", _whole_run),
+        Metric("target_s", N_("time to the target accuracy, preparation included"), "s", _time_to_target),
+        Metric("peak_memory", N_("peak memory on the device"), "bytes", _figure("peak_memory")),
+        Metric("host_memory", N_("main memory of the processes at the end"), "bytes", _figure("host_memory")),
+        Metric("reads", N_("images read from the source while training"), "images", _figure("reads")),
+        Metric("energy_j", N_("energy of the GPU"), "J", _figure("energy_j")),
+        Metric("validation_accuracy", N_("validation accuracy"), "share", _accuracy_of_final_weights),
     )
 }
 
@@ -92,61 +95,53 @@ METRICS = {
 # Claims
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A sentence about a technique, as a metric and a direction that it is said to take.
+class Claim(Strict):
+    """A sentence about a technique, and the metric and direction by which it is judged.
 
     Raises:
         ValueError: technique, metric or direction is unknown; the message says what is allowed.
     """
 
-    technique: str  # the switch of Recipe
+    technique: Literal[SWITCHES]
     sentence: str
-    metric: str
-    direction: str  # "lower" or "higher"
-
-    def __post_init__(self):
-        allowed = {"technique": SWITCHES, "metric": tuple(METRICS), "direction": (LOWER, HIGHER)}
-        for name, choices in allowed.items():
-            if getattr(self, name) not in choices:
-                shown = str(getattr(self, name))[:40]
-                raise ValueError(f"{name}={shown!r} is not allowed in a claim: give {' | '.join(choices)}.")
-        if not isinstance(self.sentence, str):
-            raise ValueError("sentence should be text.")
+    metric: Literal[tuple(METRICS)]
+    direction: Literal[LOWER, HIGHER]
 
 
 def _claims(technique, sentence, **directions):
     return tuple(Claim(technique, sentence, metric, direction) for metric, direction in directions.items())
 
 
-# The article's six. "Stabilises" is judged by how well training ends at one learning rate; compare at a large one, too.
+# The article's six. "Stabilises" is judged by the final accuracy at one learning rate; compare at a large one, too.
 CLAIMS = {
     "precision": _claims(
-        "precision", "Reduced precision cuts memory and speeds up processing.", peak_memory=LOWER, step_s=LOWER
+        "precision", N_("Reduced precision cuts memory and speeds up processing."), peak_memory=LOWER, step_s=LOWER
     ),
     "early_stopping": _claims(
-        "early_stopping", "Early stopping saves time and resources.", seconds=LOWER, energy_j=LOWER
+        "early_stopping", N_("Early stopping saves time and resources."), seconds=LOWER, energy_j=LOWER
     ),
-    "augment": _claims("augment", "Augmentation on the fly reduces the memory needed in training.", peak_memory=LOWER),
+    "augment": _claims(
+        "augment", N_("Augmentation on the fly reduces the memory needed in training."), peak_memory=LOWER
+    ),
     "batchnorm": _claims(
         "batchnorm",
-        "Batch normalisation stabilises and speeds up convergence and makes better use of memory.",
+        N_("Batch normalisation stabilises and speeds up convergence and makes better use of memory."),
         validation_accuracy=HIGHER,
         target_s=LOWER,
         peak_memory=LOWER,
     ),
-    "workers": _claims("workers", "Preparing data in parallel reduces waiting.", wait_s=LOWER),
+    "workers": _claims("workers", N_("Preparing data in parallel reduces waiting."), wait_s=LOWER),
     "cache": _claims(
-        "cache", "Caching avoids frequent calls to the database and speeds up training.", reads=LOWER, seconds=LOWER
+        "cache", N_("Caching avoids frequent calls to the database and speeds up training."), reads=LOWER, seconds=LOWER
     ),
 }
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a comparison says to a claim; ``outcome``: held here, did not hold here, the opposite, or cannot tell.
+    """What a comparison says about a claim; ``outcome``: held here, did not hold here, the opposite, or cannot tell.
 
-    ``outcome`` is English, for code to compare; ``why`` is in the language in which it was judged.
+    ``outcome`` is English, for code to compare; ``why`` is in the language that was current when it was judged.
     """
 
     claim: Claim
@@ -156,7 +151,3 @@ class Judgement:
     def __str__(self):
         said = {"sentence": _(self.claim.sentence), "why": self.why, "outcome": _(self.outcome)}
         return _("{sentence} [{why}]: {outcome}", **said)
-
-
-SAME = N_("same")
-DIRECTIONS = (LOWER, SAME, HIGHER)

@@ -4,39 +4,35 @@ import ipywidgets as widgets
 
 from speedkit.recipe import SWITCHES, TITLES
 from speedkit.support.messages import _
+from speedkit.support.strict import choices
 
 PATIENCE = (1, 2, 3, 5, 10)
 
 
-def control_for(f, recipe, cores):
-    """A widget for one field of a recipe: a list where the values are few, a text where they are many."""
-    value, rule = getattr(recipe, f.name), f.metadata
-    options = None
-    if f.name == "early_stopping":
-        options = [0, *PATIENCE]
-    elif f.name == "workers":
-        options = sorted({0, 1, 2, 4, cores, 2 * cores})
-    elif f.name == "data":
-        options = ["fashion-mnist", "jpeg", "sqlite"]
-    elif rule["kind"] == "choice":
-        options = rule["choices"]
-    elif rule["kind"] == "flag":
-        options = [False, True]
-    title = _(TITLES.get(f.name, f.name.replace("_", " ").capitalize()))
+def control_for(name, recipe, cores):
+    """A widget for one field of a recipe: a list if it has few values, a text if it has many."""
+    field = type(recipe).model_fields[name]
+    suggested = {
+        "early_stopping": [0, *PATIENCE],
+        "workers": sorted({0, 1, 2, 4, cores, 2 * cores}),
+        "data": ["fashion-mnist", "jpeg", "sqlite"],
+    }
+    options = suggested.get(name) or choices(field)
+    title = _(TITLES.get(name, name.replace("_", " ").capitalize()))
     layout, style = {"width": "auto"}, {"description_width": "initial"}
-    common = {"description": title, "layout": layout, "style": style, "tooltip": _(rule["help"])}
-    if options is None:
-        # Sent when it is left: letters on their way, one by one, would be overtaken by a click on Run.
-        control = widgets.Text(continuous_update=False, **common)
+    common = {"description": title, "layout": layout, "style": style, "tooltip": _(field.description)}
+    if options:
+        control = widgets.Dropdown(options=[(value_label(name, option), option) for option in options], **common)
     else:
-        control = widgets.Dropdown(options=[(value_label(f.name, option), option) for option in options], **common)
-    control.field = f.name
-    set_control(control, value)
+        # Sent when the field loses focus: single letters on their way would be overtaken by a click on Run.
+        control = widgets.Text(continuous_update=False, **common)
+    control.field = name
+    set_control(control, getattr(recipe, name))
     return control
 
 
 def set_control(control, value):
-    """Makes a control say ``value``; a value that is not in its list is added to it."""
+    """Sets a control to ``value``; a value that is not in its list is added to it."""
     if isinstance(control, widgets.Text):
         control.nothing = value_label(control.field, None)
         control.value = value_label(control.field, value)
@@ -49,7 +45,7 @@ def set_control(control, value):
 
 
 def value_label(name, value):
-    """A value of a field as a control shows it."""
+    """The value of a field as a control shows it."""
     if name == "early_stopping":
         return _("patience {epochs}", epochs=value) if value else _("off")
     if value is None:

@@ -1,6 +1,5 @@
 """The panel: six switches, Run and Stop, and time and memory drawn while a training goes on."""
 
-import dataclasses
 import html
 import threading
 import time
@@ -13,9 +12,10 @@ from speedkit.lab import chart
 from speedkit.lab.controls import control_for, set_control
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_this_cell_showed
-from speedkit.recipe import SWITCHES, Recipe, parse
+from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import Progress, Run
 from speedkit.support.messages import _, message_of, ngettext, whole
+from speedkit.support.typed import parse
 from speedkit.support.units import percent, seconds
 from speedkit.train import warm_up_torch
 
@@ -97,15 +97,14 @@ class Panel:
 
     def _build(self, front, settings):
         cores = hardware.cores()
-        fields = {f.name: f for f in dataclasses.fields(Recipe)}
+        fields = Recipe.model_fields
         if front not in (None, *SWITCHES):
             raise ValueError(f"front={front!r} is not a switch: give one of {', '.join(SWITCHES)}.")
         for name in settings:
             if name in SWITCHES or name not in fields:
                 others = ", ".join(other for other in fields if other not in SWITCHES)
                 raise ValueError(f"settings={name!r} is not allowed: the six switches are there, give any of {others}.")
-        self.controls = {name: control_for(fields[name], self.recipe, cores) for name in (*SWITCHES, *settings)}
-        self._fields = fields
+        self.controls = {name: control_for(name, self.recipe, cores) for name in (*SWITCHES, *settings)}
         for name, control in self.controls.items():
             control.add_class("sk-switch")
             control.add_class(f"sk-{name.replace('_', '-')}")
@@ -165,9 +164,8 @@ class Panel:
         for name, control in self.controls.items():
             value = control.value
             if isinstance(control, widgets.Text):
-                field, text = self._fields[name], value.strip()
-                none = field.metadata.get("optional") and text == control.nothing
-                value = None if none else parse(field, text)
+                text = value.strip()
+                value = parse(Recipe, name, "none" if text == control.nothing else text)
             values[name] = value
         values["early_stopping"] = values["early_stopping"] or None  # a list cannot hold None
         return self.recipe.but(**values)

@@ -1,22 +1,79 @@
-"""JSON files: written whole or not at all, read with one error that names the file."""
+"""JSON files: written whole or not at all, read with one error that names the file, and what stands in them."""
 
 import contextlib
+import json
 import math
 import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BeforeValidator, FailFast, PlainSerializer, PlainValidator
+
+from speedkit.support.messages import Message
+
+Item = TypeVar("Item")
+ListOf = Annotated[list[Item], FailFast()]  # a damaged list may have a million faults: the first is enough
+NanAsNull = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: value if math.isfinite(value) else None),
+]
+StoredMessage = Annotated[
+    str,
+    PlainValidator(Message.from_json),
+    PlainSerializer(lambda text: text.to_json() if isinstance(text, Message) else text),
+]
 
 
 @contextmanager
 def reading(path, what: str):
-    """Around the reading of a file that :func:`write_atomically` wrote: whatever is wrong becomes one ValueError."""
+    """Around the reading of a file: whatever is wrong with it becomes one ValueError that names the file."""
     try:
         yield
     except KeyError as error:
         raise ValueError(f"{path} is not {what} that this speedkit can read: {error} is missing.") from error
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} is not {what} that this speedkit can read: {error}") from error
+
+
+def fields_of(content: bytes, kind: str, newest: int = 1) -> tuple[dict, int]:
+    """The fields of a JSON file of this kind, and its format, from 1 to the ``newest``.
+
+    Raises:
+        ValueError: it is not such a file; the message says why.
+    """
+    try:
+        fields = json.loads(content.decode(), parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise ValueError(Message("it is not text.")) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(Message("it is not JSON: {error}.", error=error)) from error
+    except RecursionError as error:
+        raise ValueError(Message("it is nested too deeply.")) from error
+    formats = range(1, newest + 1)
+    if not isinstance(fields, dict) or fields.get("format") not in formats or fields.pop("kind", kind) != kind:
+        allowed = " | ".join(map(str, formats))
+        raise ValueError(Message("it does not say format {allowed}, kind {kind}.", allowed=allowed, kind=kind))
+    return fields, fields.pop("format")
+
+
+def _no_number(constant):
+    raise ValueError(Message("{constant} is not a number.", constant=constant))
+
+
+def save_json(path, fields: dict) -> Path:
+    """As :func:`write_json`, and makes the folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, fields)
+    return path
+
+
+def write_json(path: Path, fields: dict):
+    """Writes a JSON file: the whole file or, where that fails, none."""
+    write_atomically(path, json.dumps(fields, allow_nan=False))
 
 
 def write_atomically(path: Path, text: str):
@@ -30,17 +87,3 @@ def write_atomically(path: Path, text: str):
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-
-
-def nullable(values):
-    if isinstance(values, dict):
-        return {name: nullable([value])[0] for name, value in values.items()}
-    return [value if math.isfinite(value) else None for value in values]
-
-
-def real(value):
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{str(value)[:40]!r} is not a number.")
-    return float(value)

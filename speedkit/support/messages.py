@@ -18,6 +18,7 @@ Numbers are written with a decimal point in every language; the thousands separa
 
 import gettext
 import io
+import math
 import numbers
 from pathlib import Path
 
@@ -167,7 +168,8 @@ def _plain(value):
         return str(value)
     if isinstance(value, numbers.Integral):
         return int(value)
-    return float(value) if isinstance(value, numbers.Real) else str(value)
+    finite = isinstance(value, numbers.Real) and math.isfinite(value)
+    return float(value) if finite else str(value)  # JSON has neither nan nor infinity
 
 
 def _read(code):

@@ -1,17 +1,16 @@
-"""What lies in the folder of a class board: one JSON file a result, written by the learners, read by whoever shows it.
+"""The folder of a class board: one JSON file per result, written by the learners, read by the instructor's notebook.
 
     sk.share(result, name="Ada")
 
-The folder is nothing more than one that all can write: in a shared home, a synced folder, a USB stick. A file is
-written under a name that no other has, whole or not at all, and never changed, so that any number of learners can share
-at once. It holds the result, the hardware and versions; a nickname if one was given; and a random number, which tells
-two learners on equal machines apart and lies beside their predictions. No path, no user, no host.
+Any folder that everybody can write will do: in a shared home, a synced folder, a USB stick. A file is written under a
+name that no other has, whole or not at all, and never changed, so that any number of learners can share at the same
+time. It holds the result, the hardware and versions; a nickname if one was given; and a random number, which tells
+two learners on equal machines apart and is stored beside their predictions. No path, no user, no host.
 
-Whoever reads trusts nothing: a file is opened only if it is an ordinary one and not large, is never more than data,
-and what does not fit the format is named, with the reason, and skipped.
+The reader trusts nothing: it opens a file only if it is an ordinary one and not large, and treats it as data only. A
+file that does not fit the format is named, with the reason, and skipped.
 """
 
-import json
 import math
 import os
 import re
@@ -20,16 +19,17 @@ import stat
 import time
 import unicodedata
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Annotated, Literal
 
-from speedkit.classroom import guesses as guesses_module
-from speedkit.comparison import metrics
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, model_validator
+
 from speedkit.comparison.metrics import (
     CANNOT_TELL,
     DID_NOT_HOLD,
+    DIRECTIONS,
     HELD,
     HIGHER,
     LOWER,
@@ -42,17 +42,18 @@ from speedkit.comparison.metrics import (
 from speedkit.comparison.result import MOST_PAIRS, Comparison
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support import settings
-from speedkit.support.files import write_atomically
-from speedkit.support.messages import N_, Message, _, ngettext
+from speedkit.support.files import fields_of, write_json
+from speedkit.support.messages import N_, Message, _, message_of, ngettext
 from speedkit.support.settings import board_folder
+from speedkit.support.strict import Strict
 
 FORMAT = 1
-OTHER = "other"  # where not just one switch changes and no claim says which one it is about
+OTHER = "other"  # if not just one switch changes and no claim names the technique
 TECHNIQUES = (*SWITCHES, OTHER)
 LONGEST_NAME = 40  # of a nickname, in characters
 LARGEST_FILE = 1_000_000  # bytes; a result takes about 4,000
 MOST_FILES = 5_000
-LEARNER = r"[0-9a-f]{16}"
+LEARNER = r"^[0-9a-f]{16}$"
 NO_FOLDER = N_(
     "No folder is named for the class board: give folder=..., or set the environment variable SPEEDKIT_BOARD to a "
     "folder that everybody in the room can write."
@@ -62,56 +63,92 @@ NO_FOLDER = N_(
 # A result
 
 
-@dataclass(frozen=True)
-class Outcome:
+def plain(text: str) -> str:
+    """A text in one line, without control characters, half characters and marks that turn the reading direction."""
+    spaced = re.sub(r"\s", " ", text)
+    return "".join(char for char in spaced if not unicodedata.category(char).startswith("C"))
+
+
+def _moment(text):
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC).isoformat()
+    raise ValueError(Message("{text} is not a moment in time.", text=repr(text[:40])))
+
+
+def _text(longest):
+    cleaned = BeforeValidator(lambda value: plain(value) if isinstance(value, str) else value)
+    return Annotated[str, Field(max_length=longest), cleaned]
+
+
+class Outcome(Strict):
     """One metric of a result: ``effect``, ``low``, ``high`` as in a comparison's row, None where there is none.
 
-    ``claimed``: the direction that a claim says, "" without one; ``outcome``: what the comparison says to it.
+    ``claimed``: the direction of a claim, "" without one; ``outcome``: what the comparison says about it.
     ``predicted``: lower, same or higher, "" without a prediction; ``predicted_size``: as ``effect``, or None.
     """
 
-    metric: str
-    title: str
+    metric: Literal[tuple(METRICS)]
+    title: _text(120)
     is_ratio: bool
     effect: float | None
     low: float | None
     high: float | None
-    verdict: str
-    why: str
-    claimed: str = ""
-    outcome: str = ""
-    predicted: str = ""
-    predicted_size: float | None = None
+    verdict: Literal[LOWER, HIGHER, NO_DIFFERENCE, TOO_FEW, NOT_AVAILABLE]
+    why: _text(120)
+    claimed: Literal[LOWER, HIGHER, ""]
+    outcome: Literal[HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL, ""]
+    predicted: Literal[*DIRECTIONS, ""]
+    predicted_size: float | None
+
+    @model_validator(mode="after")
+    def _fits_in_a_chart(self):
+        metric, is_ratio = self.metric, METRICS[self.metric].is_ratio
+        if self.is_ratio is not is_ratio:
+            raise ValueError(Message("{metric} should say is_ratio {is_ratio}.", metric=metric, is_ratio=is_ratio))
+        if (self.low is None) is not (self.high is None) or (self.effect is None and self.low is not None):
+            raise ValueError(Message("{metric} has half an interval.", metric=metric))
+        given = [size for size in (self.effect, self.low, self.high, self.predicted_size) if size is not None]
+        if not all(0 < size < 1e300 if is_ratio else abs(size) <= 100 for size in given):
+            raise ValueError(Message("{metric} has an impossible effect.", metric=metric))
+        if self.low is not None and not self.low <= self.effect <= self.high:
+            raise ValueError(Message("{metric} has an interval without its effect.", metric=metric))
+        return self
 
 
-@dataclass(frozen=True)
-class Hardware:
-    """What a learner's machine is. Bytes for memory; None where it does not say."""
+class Hardware(Strict):
+    """A learner's machine. Bytes for memory; None where it is unknown."""
 
-    name: str
-    kind: str  # "cpu", "cuda", "mps"; "" where it is not known
-    system: str
-    cores: int | None
-    memory: int | None
-    device_memory: int | None
+    name: _text(80)
+    kind: _text(20)  # "cpu", "cuda", "mps"; "" where it is unknown
+    system: _text(40)
+    cores: int | None = Field(ge=0, le=100_000)
+    memory: int | None = Field(ge=0, le=2**60)
+    device_memory: int | None = Field(ge=0, le=2**60)
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Strict):
     """One shared comparison. ``file`` is where it was read; everything else is what the file says."""
 
-    technique: str
-    changes: str  # "cache off → ram"
-    task: str  # where the baseline differs from the default recipe, in words
-    nickname: str
-    learner: str
-    shared: str  # ISO 8601 with a time zone
-    pairs: int  # that are done
+    technique: Literal[TECHNIQUES]
+    changes: _text(200)  # "cache off → ram"
+    task: _text(300)  # how the baseline differs from the default recipe, in words
+    nickname: _text(LONGEST_NAME)
+    learner: str = Field(pattern=LEARNER, examples=["a number as share() draws it"])
+    shared: Annotated[str, AfterValidator(_moment)]  # ISO 8601 with a time zone
+    pairs: int = Field(ge=0, le=MOST_PAIRS)  # that are done
     smoke: bool
     machine: Hardware
-    versions: dict[str, str]
-    rows: tuple[Outcome, ...]
-    file: str = field(default="", compare=False)
+    versions: dict[_text(40), _text(40)] = Field(max_length=20)
+    rows: Annotated[tuple[Outcome, ...], FailFast(), Field(strict=False, min_length=1, max_length=len(METRICS))]
+    file: str = Field("", exclude=True)
+
+    @model_validator(mode="after")
+    def _each_metric_once(self):
+        if len({row.metric for row in self.rows}) < len(self.rows):
+            raise ValueError(N_("a metric appears twice."))
+        return self
 
     @property
     def seat(self) -> tuple:
@@ -123,7 +160,7 @@ class Result:
 
 
 def latest(results: list[Result]) -> list[Result]:
-    """One result for each nickname, machine, technique and setting: the one that was shared last counts."""
+    """One result for each nickname, machine, technique and setting: the one that was shared last."""
     newest = {}
     for result in in_order(results):
         newest[result.seat, result.technique, result.changes, result.task] = result
@@ -139,7 +176,7 @@ def in_order(results) -> list[Result]:
 
 
 class Receipt:
-    """What :func:`share` wrote, and where; it shows itself as a sentence, in the language in which it was shared."""
+    """Where :func:`share` wrote a result; shown as a sentence, in the language in which it was shared."""
 
     def __init__(self, path: Path, sentence: str):
         self.path, self.sentence = path, sentence
@@ -151,12 +188,12 @@ class Receipt:
 def share(comparison: Comparison, name: str = "", folder=None, *, prediction=None) -> Receipt:
     """Puts a comparison on the class board, for everybody to see: ``sk.share(result, name="Ada")``.
 
-    Written are the result, the hardware and versions, and nothing that says who or where you are but the nickname,
-    which is optional and cut to 40 characters. The same comparison may be shared again, after more pairs, say: of one
-    nickname, machine, technique and setting the latest counts.
+    The file holds the result, the hardware and versions, and nothing that says who or where you are except the
+    nickname, which is optional and cut to 40 characters. You may share a comparison again, for example after more
+    pairs: for each nickname, machine, technique and setting the latest result counts.
 
-    folder: where the board lies; without it, ``SPEEDKIT_BOARD`` says it. prediction: what :func:`predict` gave, to be
-    shown beside the result; what was committed after the comparison had begun is left out.
+    folder: the board's folder; without it, ``SPEEDKIT_BOARD`` names it. prediction: what :func:`predict` returned, to
+    be shown beside the result; a guess that was committed after the comparison had begun is left out.
 
     Raises:
         ValueError: no folder is named, it cannot be written, or no pair of the comparison is done yet.
@@ -165,19 +202,19 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
     if folder is None:
         raise ValueError(NO_FOLDER)
     if not isinstance(comparison, Comparison):
-        raise ValueError(f"Only a comparison can be shared, as compare(...) gives it, not {type(comparison).__name__}.")
+        raise ValueError(
+            f"Only a comparison can be shared, as compare(...) returns it, not {type(comparison).__name__}."
+        )
     if not isinstance(name, str):
         raise ValueError(f"name={str(name)[:40]!r} should be text: a nickname, or nothing.")
     if not comparison.done:
         raise ValueError(N_("No pair of this comparison is done yet: there is nothing to share."))
     result = _result(comparison, plain(name)[:LONGEST_NAME].strip(), prediction)
     path = folder / f"{result.technique}-{secrets.token_hex(8)}.json"
-    kept = {"format": FORMAT, "kind": "board", **asdict(result)}
-    del kept["file"]
     try:
-        write_atomically(path, json.dumps(kept, allow_nan=False))
+        write_json(path, {"format": FORMAT, "kind": "board"} | result.model_dump())
         with suppress(OSError):
-            path.chmod(0o644)  # whoever shows the board may be another user
+            path.chmod(0o644)  # the instructor may be another user
     except OSError as error:
         raise ValueError(
             Message(
@@ -236,7 +273,7 @@ def _task(recipe):
 
 def _value(name, value):
     if name == "data":
-        return value.partition(":")[0]  # where one's own pictures lie is nobody's business
+        return value.partition(":")[0]  # where one's own pictures are is private
     if isinstance(value, bool):
         return "on" if value else "off"
     return "none" if value is None else value
@@ -265,7 +302,7 @@ def _versions(machine):
 def _outcome(row, comparison, guesses):
     claim = next((claim for claim in comparison.claims if claim.metric == row.metric), None)
     guess = guesses.get(row.metric)
-    if guess is not None and guesses_module.too_late(guess, comparison):
+    if guess is not None and guess.is_late(comparison):
         guess = None
     is_ratio = METRICS[row.metric].is_ratio
     figures = (row.effect, row.low, row.high)
@@ -293,7 +330,7 @@ def _usable(value, is_ratio):
 
 
 def _learner():
-    """A random number that lies in the learner's own folder; where that cannot be written, one of this process."""
+    """A random number stored in the learner's own folder; if that cannot be written, one of this process."""
     path = settings.learner_folder() / "board-number.txt"
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -301,8 +338,8 @@ def _learner():
             file.write(secrets.token_hex(8))
     for __ in range(4):
         with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-            if re.fullmatch(LEARNER, kept := file.read(100).strip()):
-                return kept
+            if re.fullmatch(LEARNER, number := file.read(100).strip()):
+                return number
         time.sleep(0.02)  # another kernel may be writing it just now
     return _of_process(os.getpid())
 
@@ -316,19 +353,19 @@ def _of_process(number):
 
 
 class Folder:
-    """A board's folder as it was seen last: ``results``, and ``problems``, a reason for each file that was skipped.
+    """A board's folder as it was last seen: ``results``, and ``problems``, a reason for each file that was skipped.
 
-    ``found`` and ``why``: whether the folder could be listed, and why not. Reasons are English, for whoever shows them
-    to retell. What was read once is not read again.
+    ``found`` and ``why``: whether the folder could be listed, and why not. Reasons are messages, to be translated when
+    they are shown. A file that has not changed is not read again.
     """
 
     def __init__(self, folder):
         self.folder = Path(folder)
         self.found, self.why = False, ""
-        self._seen: dict[str, tuple] = {}  # name -> (what changes with the file, its result or the reason)
+        self._seen: dict[str, tuple] = {}  # name -> (its state, its result or the reason)
 
     def look(self) -> bool:
-        """Looks into the folder; whether anything has changed since the last time."""
+        """Looks into the folder; returns whether anything has changed since the last time."""
         before = (self.found, self.why, dict(self._seen))
         try:
             entries = sorted(self._entries(), key=lambda entry: entry.name)
@@ -337,7 +374,7 @@ class Folder:
             return before != (self.found, self.why, self._seen)
         seen = {}
         for entry in entries[:MOST_FILES]:
-            with suppress(FileNotFoundError):  # it is gone already
+            with suppress(FileNotFoundError):  # already deleted
                 seen[entry.name] = self._one(entry)
         self._seen, self.found = seen, True
         self.why = ""
@@ -347,7 +384,7 @@ class Folder:
 
     @property
     def results(self) -> list[Result]:
-        """What could be read, in the order in which it was shared."""
+        """The results that could be read, in the order in which they were shared."""
         return in_order(found for __, found in self._seen.values() if isinstance(found, Result))
 
     @property
@@ -369,200 +406,40 @@ class Folder:
         except FileNotFoundError:
             raise
         except OSError as error:
-            return mark, Message("it cannot be read: {why}", why=error.strerror or type(error).__name__)
+            return mark, Message("it cannot be read: {why}.", why=error.strerror or type(error).__name__)
         except ValueError as error:
-            return mark, _short(str(error), 200)
+            return mark, _short(message_of(error), 200)
         except Exception as error:  # whatever a file does to its reader, the board goes on
-            return mark, Message("it cannot be read: {why}", why=type(error).__name__)
+            return mark, Message("it cannot be read: {why}.", why=type(error).__name__)
 
 
 def read(path: Path) -> Result:
     """The result that :func:`share` wrote.
 
     Raises:
-        ValueError: the file is no such result; the message says why.
+        ValueError: the file is not such a result; the message says why.
         OSError: it cannot be read.
     """
-    try:
-        return _from_dict(json.loads(_text_of(path)), path.name)
-    except UnicodeDecodeError as error:
-        raise ValueError(N_("it is no text")) from error
-    except json.JSONDecodeError as error:
-        raise ValueError(Message("it is not JSON: {error}", error=error)) from error
-    except RecursionError as error:
-        raise ValueError(N_("it is nested too deeply")) from error
+    found, __ = fields_of(_content(path), "board", FORMAT)
+    return Result(**found | {"file": plain(path.name)})
 
 
-def _text_of(path):
+def _content(path):
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise ValueError(N_("it is not an ordinary file"))
-    # Should it become something else in between: follow no link, and wait for no pipe.
+        raise ValueError(N_("it is not an ordinary file."))
+    # In case it is replaced in between: follow no link, and wait for no pipe.
     safely = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, safely), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(N_("it is not an ordinary file"))
+            raise ValueError(N_("it is not an ordinary file."))
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
-        raise ValueError(Message("it is larger than {size} MB", size=LARGEST_FILE // 1_000_000))
-    return content.decode()
-
-
-def _from_dict(kept, name):
-    _is(kept, dict, "the content")
-    if kept.get("format") != FORMAT or kept.get("kind") != "board":
-        raise ValueError(Message("it does not say format {format}, kind board", format=FORMAT))
-    del kept["format"], kept["kind"]
-    kept = _checked(kept, Result, _RESULT)
-    kept["machine"] = Hardware(**_checked(_is(kept["machine"], dict, "machine"), Hardware, _HARDWARE))
-    rows = [Outcome(**_checked(_is(row, dict, "a row"), Outcome, _OUTCOME)) for row in kept["rows"]]
-    for row in rows:
-        _check_effects(row)
-    if len({row.metric for row in rows}) < len(rows):
-        raise ValueError(N_("a metric is there twice"))
-    return Result(**kept | {"rows": tuple(rows), "file": plain(name)})
-
-
-def _checked(kept, kind, rules):
-    names = {f.name for f in fields(kind)} - {"file"}
-    if odd := sorted(names ^ kept.keys()):
-        name = repr(plain(odd[0])[:40])
-        raise ValueError(Message(N_("{name} is missing") if odd[0] in names else N_("{name} is unknown"), name=name))
-    return {name: rules[name](kept[name], name) for name in names}
-
-
-def _is(value, kind, what):
-    if type(value) is not kind:
-        kinds = {"kind": kind.__name__, "other": type(value).__name__}
-        raise ValueError(Message("{what} should be {kind}, not {other}", what=what, **kinds))
-    return value
-
-
-def _text(longest):
-    def check(value, what):
-        if len(_is(value, str, what)) > longest:
-            raise ValueError(Message("{what} is longer than {longest} characters", what=what, longest=longest))
-        return plain(value)
-
-    return check
-
-
-def _one_of(*choices):
-    def check(value, what):
-        if not isinstance(value, str) or value not in choices:
-            found = {"value": repr(plain(str(value)[:40])), "allowed": " | ".join(filter(None, choices))}
-            raise ValueError(Message("{what} is {value}, not one of {allowed}", what=what, **found))
-        return value
-
-    return check
-
-
-def _whole(most, optional=True):
-    def check(value, what):
-        if value is None and optional:
-            return None
-        if not 0 <= _is(value, int, what) <= most:
-            raise ValueError(Message("{what} is not a number from 0 to {most}", what=what, most=most))
-        return value
-
-    return check
-
-
-def _real(value, what):
-    if value is None:
-        return None
-    if type(value) not in (int, float) or not abs(value) < 1e300 or not math.isfinite(float(value)):
-        raise ValueError(Message("{what} is no number", what=what))
-    return float(value)
-
-
-def _flag(value, what):
-    return _is(value, bool, what)
-
-
-def _learner_number(value, what):
-    if not re.fullmatch(LEARNER, _is(value, str, what)):
-        raise ValueError(Message("{what} is not a number as share() draws it", what=what))
-    return value
-
-
-def _time(value, what):
-    _is(value, str, what)
-    with suppress(ValueError, OverflowError):
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC).isoformat()
-    raise ValueError(Message("{what} is no moment in time", what=what))
-
-
-def _version_texts(value, what):
-    if len(_is(value, dict, what)) > 20:
-        raise ValueError(Message("{what} are more than 20", what=what))
-    return {_text(40)(name, "a version's name"): _text(40)(text, "a version") for name, text in value.items()}
-
-
-def _some_rows(value, what):
-    if not 0 < len(_is(value, list, what)) <= len(METRICS):
-        raise ValueError(Message("there are not 1 to {most} {what}", most=len(METRICS), what=what))
-    return value
-
-
-def _check_effects(row):
-    """Whether effect and interval are in order, within what a chart can show."""
-    if row.is_ratio is not METRICS[row.metric].is_ratio:
-        is_ratio = METRICS[row.metric].is_ratio
-        raise ValueError(Message("{metric} should say is_ratio {is_ratio}", metric=row.metric, is_ratio=is_ratio))
-    if (row.low is None) is not (row.high is None) or (row.effect is None and row.low is not None):
-        raise ValueError(Message("{metric} has half an interval", metric=row.metric))
-    given = [value for value in (row.effect, row.low, row.high, row.predicted_size) if value is not None]
-    if any(not value > 0 if row.is_ratio else abs(value) > 100 for value in given):
-        raise ValueError(Message("{metric} has an effect that there cannot be", metric=row.metric))
-    if row.low is not None and not row.low <= row.effect <= row.high:
-        raise ValueError(Message("{metric} has an interval without its effect", metric=row.metric))
-
-
-_RESULT = {
-    "technique": _one_of(*TECHNIQUES),
-    "changes": _text(200),
-    "task": _text(300),
-    "nickname": _text(LONGEST_NAME),
-    "learner": _learner_number,
-    "shared": _time,
-    "pairs": _whole(MOST_PAIRS, optional=False),
-    "smoke": _flag,
-    "machine": lambda value, what: value,  # these two are checked by their own tables
-    "rows": _some_rows,
-    "versions": _version_texts,
-}
-_HARDWARE = {
-    "name": _text(80),
-    "kind": _text(20),
-    "system": _text(40),
-    "cores": _whole(100_000),
-    "memory": _whole(2**60),
-    "device_memory": _whole(2**60),
-}
-_OUTCOME = {
-    "metric": _one_of(*METRICS),
-    "title": _text(120),
-    "is_ratio": _flag,
-    "effect": _real,
-    "low": _real,
-    "high": _real,
-    "verdict": _one_of(LOWER, HIGHER, NO_DIFFERENCE, TOO_FEW, NOT_AVAILABLE),
-    "why": _text(120),
-    "claimed": _one_of(LOWER, HIGHER, ""),
-    "outcome": _one_of(HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL, ""),
-    "predicted": _one_of(*metrics.DIRECTIONS, ""),
-    "predicted_size": _real,
-}
-
-
-def plain(text: str) -> str:
-    """A text in one line without control characters, half characters and marks that turn the direction of reading."""
-    spaced = re.sub(r"\s", " ", text)
-    return "".join(char for char in spaced if not unicodedata.category(char).startswith("C"))
+        raise ValueError(Message("it is larger than {size} MB.", size=LARGEST_FILE // 1_000_000))
+    return content
 
 
 def _short(value, longest):
     text = plain(str(value))
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    if len(text) > longest:
+        return f"{text[: longest - 1]}…"
+    return value if value == text else text  # a message stays one

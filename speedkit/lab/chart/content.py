@@ -251,9 +251,9 @@ def _memory_plot(run, now, before, styles):
 
 def _memory_words(run, now):
     amount = size(now.figures["memory"])
-    if str(run.machine.get("device", "")).startswith("cuda"):
-        return _("memory on the device: {amount}", amount=amount)
-    return _("memory of the processes (resident): {amount}", amount=amount)
+    if run.memory_is_of_processes:
+        return _("memory of the processes (resident): {amount}", amount=amount)
+    return _("memory on the device: {amount}", amount=amount)
 
 
 def _rate_words(now):
