@@ -60,9 +60,7 @@ class Machine:
             return [_("This GPU has no tensor cores for {formats}.", formats=lacking)] if lacking else []
         limits = [_("There is no NVIDIA GPU here: TF32 and GPU power are n/a.")]
         if lacking := "/".join(name for name in ("bf16", "fp16") if formats[name] is False):
-            limits.append(
-                _("This processor has no hardware for {formats} training: torch emulates it.", formats=lacking)
-            )
+            limits.append(_("On this processor, torch emulates training in {formats}.", formats=lacking))
         if unknown := "/".join(name for name in ("bf16", "fp16") if formats[name] is None):
             limits.append(_("Whether this processor has hardware for {formats} is not known here.", formats=unknown))
         if self.kind == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
@@ -157,7 +155,8 @@ def machine(device: str = "auto") -> Machine:
         own |= {"bf16": True, "tf32": False, "fp16": True}
     else:
         own = {"name": _processor(), "device_memory": None, "tf32": False}
-        own |= {"bf16": _cpu_has("avx512_bf16", "amx_bf16", "bf16"), "fp16": _cpu_has("amx_fp16")}
+        own |= {"bf16": _cpu_has("avx512_bf16", "amx_bf16", "bf16")}
+        own |= {"fp16": _cpu_has("amx_fp16", unsure=("fp16_arith", "asimdhp"))}  # Arm's: not known to serve training
     return Machine(
         device=device,
         cores=cores(),
@@ -205,14 +204,16 @@ def _processor():
     return platform.processor() or platform.machine() or "processor"
 
 
-def _cpu_has(*features) -> bool | None:
-    """Whether the processor has one of these features, as torch and Linux call them; None where neither says."""
-    if hasattr(torch.cpu, "get_capabilities"):  # only torch newer than the oldest that we allow
-        known = {name for name, there in torch.cpu.get_capabilities().items() if there is True}
+def _cpu_has(*features, unsure=()) -> bool | None:
+    """Whether the processor has one of these features, as torch and Linux call them; None if that is not known."""
+    if hasattr(torch.cpu, "get_capabilities"):  # our oldest torch lacks it
+        found = {name for name, there in torch.cpu.get_capabilities().items() if there is True}
     else:
         lines = (line.split() for line in lines_of("/proc/cpuinfo") if line.startswith(("flags", "Features")))
-        known = next(map(set, lines), set())
-    return bool(known & set(features)) if known else None
+        found = set(next(lines, ()))
+    if found.intersection(features):
+        return True
+    return None if not found or found.intersection(unsure) else False
 
 
 def _memory():
