@@ -1,4 +1,4 @@
-"""What this machine is and what it can do, from its own words; what is not known is None."""
+"""What this machine is and what it can do, as far as it says so itself; None stands for "not known"."""
 
 import html
 import os
@@ -6,6 +6,7 @@ import platform
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import psutil
@@ -19,15 +20,15 @@ GIB = 2**30
 
 @dataclass(frozen=True, repr=False)
 class Machine:
-    """One machine as seen by one run. Bytes for memory; None where the machine does not say."""
+    """One machine as one run sees it. Memory in bytes; None where the machine does not say."""
 
     device: str  # "cpu", "cuda:0", "mps"
     name: str  # of the accelerator, or of the processor
     cores: int  # that this process may use
     memory: int  # bytes of main memory that this process may use
     device_memory: int | None
-    bf16: bool  # in hardware
-    fp16: bool  # fast in training, in hardware
+    bf16: bool | None  # in hardware
+    fp16: bool | None  # in hardware, for training
     tf32: bool
     system: str
     python: str
@@ -36,14 +37,14 @@ class Machine:
 
     @property
     def kind(self) -> str:
-        """ "cpu", "cuda" or "mps"."""
+        """The kind of its device: "cpu", "cuda" or "mps"."""
         return self.device.split(":")[0]
 
     def to_dict(self) -> dict:
         return asdict(self)
 
     def sentence(self) -> str:
-        """The machine in one line of words."""
+        """The machine in one line."""
         cores = ngettext("{n} core", "{n} cores", self.cores)
         about = {"name": self.name, "cores": cores, "memory": f"{self.memory / GIB:.0f} GiB"}
         if self.kind == "cpu":
@@ -52,24 +53,21 @@ class Machine:
         return _("{name} ({own}) beside {cores} and {memory} of memory", own=own, **about)
 
     def limits(self) -> list[str]:
-        """What a learner cannot see on this machine, a sentence each."""
+        """What this machine cannot show, one sentence for each limit."""
+        formats = {"TF32": self.tf32, "bf16": self.bf16, "fp16": self.fp16}
         if self.kind == "cuda":
-            refused = _("This GPU has no TF32 and no bf16 tensor cores: those steps are refused or slow.")
-            return [] if self.tf32 else [refused]
-        limits = [_("There is no NVIDIA GPU here: TF32, device events and GPU power are n/a.")]
-        if self.kind == "cpu":
-            limits.append(
-                _("The processor computes bf16 in hardware, fp16 training it does not.")
-                if self.bf16
-                else _(
-                    "The processor has no bf16 and no fp16 arithmetic: reduced precision will be emulated, and slow."
-                )
-            )
+            lacking = "/".join(name for name, there in formats.items() if not there)
+            return [_("This GPU has no tensor cores for {formats}.", formats=lacking)] if lacking else []
+        limits = [_("There is no NVIDIA GPU here: TF32 and GPU power are n/a.")]
+        if lacking := "/".join(name for name in ("bf16", "fp16") if formats[name] is False):
+            limits.append(_("On this processor, torch emulates training in {formats}.", formats=lacking))
+        if unknown := "/".join(name for name in ("bf16", "fp16") if formats[name] is None):
+            limits.append(_("Whether this processor has hardware for {formats} is not known here.", formats=unknown))
         if self.kind == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
             limits.append(
                 _(
-                    "torch was loaded before speedkit could ask its threads to spin only briefly: beside a busy "
-                    "browser, training can be many times slower. Import speedkit first, after a restart of the kernel."
+                    "torch was loaded before speedkit could set how long its threads spin: beside a busy browser, "
+                    "training can be many times slower. Restart the kernel and import speedkit first."
                 )
             )
         if self.cores < 4:
@@ -90,7 +88,7 @@ class Machine:
         return f"<b>{_('This machine:')}</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
 
     def check(self, recipe) -> list[str]:
-        """Notes on what this machine will do with a recipe that it can run, in English: a run keeps them.
+        """Notes on how this machine will run a recipe, to be stored with the run.
 
         Raises:
             CannotRun: it cannot run it.
@@ -103,37 +101,37 @@ class Machine:
                     name=self.name,
                 )
             )
+        counts = {"workers": recipe.workers, "cores": self.cores}
         if recipe.workers > 4 * self.cores:
-            counts = {"workers": recipe.workers, "cores": self.cores, "most": 4 * self.cores}
             raise CannotRun(
                 Message(
-                    "workers={workers} is more than four times the {cores} cores here: choose at most {most}.", **counts
+                    "workers={workers} is more than four times the {cores} cores here: choose at most {most}.",
+                    most=4 * self.cores,
+                    **counts,
                 )
             )
-        if recipe.start_method != "auto" and recipe.start_method not in _start_methods():
+        if recipe.start_method not in ("auto", *get_all_start_methods()):
             raise CannotRun(
                 f"start_method={recipe.start_method!r} does not exist on {self.system}: choose "
-                f"{' or '.join(_start_methods())}."
+                f"{' or '.join(get_all_start_methods())}."
             )
         notes = []
-        if recipe.precision == "bf16" and not self.bf16:
+        if recipe.precision == "bf16" and self.bf16 is False:
             notes.append(Message("{name} has no bf16 arithmetic: it is emulated.", name=self.name))
         if recipe.workers and recipe.cache == "device":
             notes.append(N_("With cache='device' nothing is left for workers to do: none are started."))
         elif recipe.workers:
-            taken, threads = min(recipe.workers, self.cores), max(1, self.cores - recipe.workers)
             if self.kind == "cpu":
                 notes.append(
                     plural_message(
                         "{taken} of {cores} cores go to workers: torch computes with {n} thread.",
                         "{taken} of {cores} cores go to workers: torch computes with {n} threads.",
-                        threads,
-                        taken=taken,
+                        max(1, self.cores - recipe.workers),
+                        taken=min(recipe.workers, self.cores),
                         cores=self.cores,
                     )
                 )
             if recipe.workers >= self.cores:
-                counts = {"workers": recipe.workers, "cores": self.cores}
                 notes.append(Message("{workers} workers on {cores} cores compete with the training itself.", **counts))
         return notes
 
@@ -157,7 +155,8 @@ def machine(device: str = "auto") -> Machine:
         own |= {"bf16": True, "tf32": False, "fp16": True}
     else:
         own = {"name": _processor(), "device_memory": None, "tf32": False}
-        own |= {"bf16": _cpu_has("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"), "fp16": _cpu_has("amx_fp16")}
+        own |= {"bf16": _cpu_has("avx512_bf16", "amx_bf16", "bf16")}
+        own |= {"fp16": _cpu_has("amx_fp16", unsure=("fp16_arith", "asimdhp"))}  # Arm's: not known to serve training
     return Machine(
         device=device,
         cores=cores(),
@@ -170,9 +169,14 @@ def machine(device: str = "auto") -> Machine:
     )
 
 
+def allowed_cores() -> list[int]:
+    """The numbers of the cores that this process may run on: its affinity mask, or all of the machine's cores."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
-    """Cores that this process may use: its affinity mask, cut by a container's CPU quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores this process may use: its affinity mask, cut by a container's CPU quota."""
+    count = len(allowed_cores())
     quota = _first_line("/sys/fs/cgroup/cpu.max").split()
     if len(quota) == 2 and quota[0].isdigit():
         count = min(count, max(1, int(quota[0]) // int(quota[1])))
@@ -200,21 +204,22 @@ def _processor():
     return platform.processor() or platform.machine() or "processor"
 
 
-def _cpu_has(*features):
-    flags = next((line.split() for line in lines_of("/proc/cpuinfo") if line.startswith(("flags", "Features"))), [])
-    return any(feature in flags for feature in features)
+def _cpu_has(*features, unsure=()) -> bool | None:
+    """Whether the processor has one of these features, as torch and Linux call them; None if that is not known."""
+    if hasattr(torch.cpu, "get_capabilities"):  # our oldest torch lacks it
+        found = {name for name, there in torch.cpu.get_capabilities().items() if there is True}
+    else:
+        lines = (line.split() for line in lines_of("/proc/cpuinfo") if line.startswith(("flags", "Features")))
+        found = set(next(lines, ()))
+    if found.intersection(features):
+        return True
+    return None if not found or found.intersection(unsure) else False
 
 
 def _memory():
     total = psutil.virtual_memory().total
     limit = _first_line("/sys/fs/cgroup/memory.max")
     return min(total, int(limit)) if limit.isdigit() else total
-
-
-def _start_methods():
-    import multiprocessing
-
-    return multiprocessing.get_all_start_methods()
 
 
 def _version(package):

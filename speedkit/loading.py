@@ -10,18 +10,14 @@ import torch
 
 from speedkit.recipe import Recipe
 from speedkit.support.errors import DataError
+from speedkit.support.messages import N_
 from speedkit.support.settings import generated_folder
-from speedkit.tasks.images import Blobs, Data, read_all
+from speedkit.tasks.images import Data
 from speedkit.techniques import augmentation, caching, workers
 
 
-def shared_memory_free() -> int | None:
-    """Bytes free for shared memory (``/dev/shm`` on Linux), None where the system sets no such limit."""
-    return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None
-
-
 def drain(generator):
-    """Runs a generator to its end and gives what it returned."""
+    """Runs a generator to its end and returns its value."""
     while True:
         try:
             next(generator)
@@ -29,13 +25,10 @@ def drain(generator):
             return stop.value
 
 
-# Loading
-
-
 class Images(torch.utils.data.Dataset):
-    """What a worker holds: the source, the cache in front of it, and the augmentation behind it.
+    """The data set that a worker reads: a source, a cache in front of it, and the augmentation after them.
 
-    A key is ``epoch * len(source) + position``: it names the image, and with the seed its random variant.
+    A key is ``epoch * len(dataset) + position``: it names the image and, with the seed, its random variant.
     """
 
     def __init__(self, source, cache, augment):
@@ -50,13 +43,13 @@ class Images(torch.utils.data.Dataset):
         positions = torch.from_numpy(np.array(keys, np.int64)) % self.count
         images, reads = caching.lookup(self.cache, positions, self.source.read)
         if self.augment:
-            for image, key in zip(images, keys, strict=True):  # in place: a second batch would cost as much again
+            for image, key in zip(images, keys, strict=True):  # in place, as a second batch would cost as much again
                 image.copy_(self.augment(image, key))
         return images, self.source.labels[positions], reads
 
 
 class Batches:
-    """The order of the images: lists of keys, shuffled in each epoch by the seed; a last, short batch is dropped."""
+    """The order of the images: lists of keys, shuffled for each epoch from the seed, without a last, short batch."""
 
     def __init__(self, count: int, batch_size: int, seed: int):
         self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, 0
@@ -75,7 +68,7 @@ class Batches:
 
 
 class Loader:
-    """Batches of (images uint8 [B, C, H, W], labels int64 [B], images read from the source), an epoch at a time."""
+    """Batches of (images uint8 [B, C, H, W], labels int64 [B], number of images read from the source), by epoch."""
 
     def __init__(self, recipe: Recipe, data: Data, device: str, dataset=Images):
         self.data, self.batches = data, Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
@@ -93,30 +86,30 @@ class Loader:
         return len(self.batches)
 
     def epoch(self, number: int):
-        """The batches of one epoch, in the order that the seed and the epoch's number give."""
+        """The batches of one epoch; the seed and the epoch's number decide their order."""
         self.batches.epoch = number
         try:
             yield from self.loader
-        except DataError as error:  # a worker's comes with its traceback, and the sentence in the last line
+        except DataError as error:  # one from a worker holds its whole traceback; its sentence is the last line
             sentence = str(error).strip().splitlines()[-1]
             raise DataError(sentence.removeprefix(f"{DataError.__module__}.{DataError.__name__}: ")) from error
         except (ConnectionError, EOFError, FileNotFoundError) as error:
             if not self.loader.num_workers or "DataLoader worker" in str(error):  # raised by the data set itself
                 raise
-            # One that dies while a batch is being handed over is not noticed by torch, only its socket is gone.
-            raise RuntimeError("A DataLoader worker ended while it handed a batch over.") from error
+            # If a worker dies while it passes a batch on, torch does not notice: only its socket is gone.
+            raise RuntimeError("A DataLoader worker ended while it passed a batch on.") from error
 
     def processes(self) -> list:
         return workers.processes(self.loader)
 
     def close(self):
+        """Ends the workers and closes the source."""
         workers.stop(self.loader)
-        if isinstance(self.data.train, Blobs):
-            self.data.train.close()
+        self.data.train.close()
 
 
 class DeviceLoader:
-    """The same from one uint8 tensor on the device: a batch is a gather there, augmented whole."""
+    """The same from one uint8 tensor on the device: each batch is gathered and augmented there as a whole."""
 
     def __init__(self, recipe: Recipe, data: Data, images: torch.Tensor, device: str):
         self.batches = Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
@@ -131,7 +124,7 @@ class DeviceLoader:
         return len(self.batches)
 
     def epoch(self, number: int):
-        """The batches of one epoch, in the order that the seed and the epoch's number give."""
+        """The batches of one epoch; the seed and the epoch's number decide their order."""
         self.batches.epoch = number
         generator = torch.Generator(self.images.device)
         generator.manual_seed(self.batches.seed * 1_000_003 + number)
@@ -150,7 +143,7 @@ class DeviceLoader:
         return []
 
     def close(self):
-        pass
+        """Nothing is open: the source was closed once it was read."""
 
 
 def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
@@ -160,15 +153,20 @@ def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
     """
     if recipe.cache != "device":
         return Loader(recipe, data, device, dataset)
-    images, _ = yield from read_all(data.train, len(data.train.labels), "training images put on the device")
+    images, _ = yield from data.train.read_first(len(data.train.labels), N_("training images put on the device"))
     return DeviceLoader(recipe, data, images, device)
+
+
+def shared_memory_free() -> int | None:
+    """Bytes free in shared memory (``/dev/shm`` on Linux); None where the system sets no such limit."""
+    return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None
 
 
 def make_cache(recipe: Recipe, data: Data):
     """The cache that a recipe asks for, None for "off".
 
     Raises:
-        DataError: disk, or memory for sharing, does not suffice; the message says what to do.
+        DataError: there is too little disk space or shared memory; the message says what to do.
     """
     if recipe.cache == "off":
         return None
@@ -190,8 +188,8 @@ def make_cache(recipe: Recipe, data: Data):
         return caching.Disk(path, shape)
     except OSError as error:
         raise DataError(
-            f"The disk cache {path} of {needed / 2**20:.0f} MiB could not be made ({error.strerror}): free some disk, "
-            "or name a folder that can be written in the environment variable SPEEDKIT_GENERATED."
+            f"The disk cache {path} of {needed / 2**20:.0f} MiB could not be made ({error.strerror}): free some disk "
+            "space, or name a folder that can be written in the environment variable SPEEDKIT_GENERATED."
         ) from error
 
 
@@ -201,7 +199,7 @@ def clear_disk_cache():
 
 
 def _identity(recipe, source):
-    """What decides the decoded pixels of training image i; of one's own pictures, also when they were changed."""
+    """What decides the decoded pixels of training image i; for one's own pictures, also when they changed."""
     stats = [os.stat(path) for path in source.paths] if recipe.data.startswith("folder:") else []
     changed = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
     return recipe.data, recipe.subset, recipe.image_size, recipe.stored_size, changed

@@ -1,26 +1,29 @@
-"""Clocks and memory gauges, made to cost next to nothing and to wait for nothing."""
+"""Clocks and memory gauges that cost next to nothing and never make a step wait."""
 
 import contextlib
 import math
-import os
 import time
 from collections import deque
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import torch
 
+from speedkit import hardware
 from speedkit.run import Run
 from speedkit.support.errors import NotFinite
 from speedkit.support.messages import N_, Message, template
 
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
-OTHER_PROGRAMS = N_(
-    "Other programs used {share}% of this machine's cores during the run: close them and run again before you trust "
-    "its times."
-)
 SLOTS = 4096  # steps that may be under way on the device before the host waits for it
+DISTURBED = 0.15  # from this share taken by other programs on, a run's times are not to be trusted
+NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")  # of a core's times; what guests use is in "user", too
+OTHER_PROGRAMS = N_(
+    "Other programs took {share}% of the processor time that this run needed: close them and run again before you "
+    "trust its times."
+)
 
 
 class Pending(NamedTuple):
@@ -35,13 +38,13 @@ class Pending(NamedTuple):
 class Meter:
     """Times the steps of one run and writes them into its columns. A context manager around the whole training.
 
-    On a CPU the host's clock is right. On CUDA and MPS work is queued: events are recorded around each step and read
-    once they have happened, without a synchronisation, and the loss follows the same way. There, waiting for data is
-    the time in which the device was idle *and* the loop was blocked by the loader.
+    On a CPU the host's clock is right. CUDA and MPS queue their work: events are recorded around each step and read
+    once they have happened, without synchronising, and so is the loss. There, waiting for data is the time in which
+    the device was idle *and* the loop was blocked by the loader.
     """
 
     def __init__(self, run: Run, device: str, processes=list):
-        """processes: () -> the worker processes, for their memory."""
+        """processes: () -> the worker processes, to count their memory."""
         self.run, self.kind, self.processes = run, device.split(":")[0], processes
         self.device = torch.device(device)
         self.clock = HostClock(run) if self.kind == "cpu" else EventClock(run, self.kind)
@@ -59,7 +62,7 @@ class Meter:
         return self
 
     def waiting(self, loader, epoch: int):
-        """The batches of one epoch on the device, the time in the loader measured: (images, labels)."""
+        """The batches of one epoch on the device, (images, labels); measures the time spent in the loader."""
         self.epoch, self.first_row, self.first_reads, self.epoch_started = epoch, self.run.count, self.reads, clock()
         batches = iter(loader.epoch(epoch))
         while True:
@@ -76,7 +79,7 @@ class Meter:
         """Ends the step: appends its row to the run. ``loss`` is a tensor with one value.
 
         Raises:
-            NotFinite: a loss is nan or infinite; on CUDA this can be noticed some steps late.
+            NotFinite: a loss is nan or infinite; CUDA can report it some steps late.
         """
         now = clock()
         if now - self.read_at > GAUGE_INTERVAL:
@@ -114,9 +117,9 @@ class Meter:
         return float(memory)
 
     def host_memory(self) -> float:
-        """Bytes of main memory: resident set of this process and its workers; pages they share count for each.
+        """Bytes of main memory: resident set of this process and its workers, shared pages counted for each of them.
 
-        nan where the system does not tell.
+        nan where the system does not say.
         """
         try:
             memory = self.own.memory_info().rss
@@ -131,19 +134,19 @@ class Meter:
         if kind is None or kind is GeneratorExit:
             self.clock.collect(wait=True)
         self.gauge()
-        figures = {"peak_memory": self.peak, "host_memory": self.host_memory(), "reads": float(self.reads)}
+        share = self.load.others_share()
+        scalars = {"peak_memory": self.peak, "host_memory": self.host_memory(), "reads": float(self.reads)}
         if self.kind == "cuda":
-            figures["peak_memory"] = float(torch.cuda.max_memory_allocated(self.device))
-            figures["reserved_memory"] = float(torch.cuda.max_memory_reserved(self.device))
-            figures |= self.gpu.figures()
-        figures["others_share"] = self.load.others_share()
-        self.run.scalars |= figures
-        if figures["others_share"] > 0.15:
-            self.run.note(Message(OTHER_PROGRAMS, share=f"{100 * figures['others_share']:.0f}"))
+            scalars["peak_memory"] = float(torch.cuda.max_memory_allocated(self.device))
+            scalars["reserved_memory"] = float(torch.cuda.max_memory_reserved(self.device))
+            scalars |= self.gpu.readings()
+        self.run.scalars |= scalars | {"others_share": share}
+        if share > DISTURBED:
+            self.run.note(Message(OTHER_PROGRAMS, share=f"{100 * share:.0f}"))
 
 
 def other_programs_note(notes: list[str]) -> str:
-    """Of the notes of a run or a comparison, the one on other programs that took part of the cores; "" if none is."""
+    """The note on other programs among those of a run or a comparison; "" if there is none."""
     return next((note for note in notes if template(note) == OTHER_PROGRAMS), "")
 
 
@@ -169,7 +172,7 @@ class HostClock:
 
 
 class EventClock:
-    """Step times by events on the device's queue, read when they have happened. Losses come along in pinned memory."""
+    """Step times by events in the device's queue, read once they have happened. Losses arrive in pinned memory."""
 
     def __init__(self, run, kind):
         self.run = run
@@ -195,7 +198,7 @@ class EventClock:
             self.pending[-1].end.synchronize()
         while self.pending and (len(self.pending) >= SLOTS - 1 or self.pending[0].end.query()):
             row, wait_s, start, end = self.pending.popleft()
-            end.synchronize()  # returns at once but for a full ring
+            end.synchronize()  # it only ever waits when the ring is full
             compute_s = start.elapsed_time(end) / 1000
             idle_s = self.last_end.elapsed_time(start) / 1000 if self.last_end else wait_s
             columns = self.run.steps
@@ -206,7 +209,7 @@ class EventClock:
             self.last_end = end
             if not math.isfinite(value):
                 raise _not_finite(value, row)
-        if wait and self.last_end:  # an epoch has ended: its evaluation is no part of the next step
+        if wait and self.last_end:  # an epoch has ended: its evaluation is not part of the next step
             self.spare.append(self.last_end)
             self.last_end = None
 
@@ -215,20 +218,39 @@ class EventClock:
 
 
 class Load:
-    """How busy the machine's cores were with other people's work."""
+    """What other programs took of the processor time that this process and its workers needed.
+
+    Linux counts how long each thread was ready to run and waited for a core. Not all of that is due to other programs:
+    the threads of a run wait for each other too (four workers on two cores do), and in a container they all wait while
+    its CPU quota is used up. So waiting counts only as far as others used core time meanwhile, on the cores that this
+    process may use (or in its container, while the quota held it up), and only as far as this process left core time
+    unused: if it had all of its cores, it lost nothing.
+
+    Where waiting is not counted (macOS, Windows), all that others used counts, as a share of the cores' time.
+    """
 
     def __init__(self):
-        self.began, self.busy, self.own = clock(), _busy_seconds(), _own_seconds()
+        self.began, self.seconds, (self.own, self.waits) = clock(), _core_seconds(), _own_seconds()
 
     def others_share(self) -> float:
-        """Share of all cores' time since the beginning that went to processes other than this one and its children."""
-        elapsed = (clock() - self.began) * (psutil.cpu_count() or 1)
-        others = (_busy_seconds() - self.busy) - (_own_seconds() - self.own)
-        return min(1.0, max(0.0, others / elapsed)) if elapsed > 0.5 and math.isfinite(others) else math.nan
+        """The share since the beginning, from 0 to 1; nan where it is not known, or too early to tell."""
+        elapsed, (own, waits) = clock() - self.began, _own_seconds()
+        busy, container, throttled = (now - then for now, then in zip(_core_seconds(), self.seconds, strict=True))
+        own, available = own - self.own, elapsed * hardware.cores()
+        others, unused = busy - own, max(0.0, available - own)
+        if elapsed < 0.5 or not math.isfinite(others):
+            return math.nan
+        if not waits:
+            return min(max(0.0, others), unused) / available
+        waited = sum(max(0.0, now - self.waits.get(thread, 0.0)) for thread, now in waits.items())
+        throttled = min(throttled, waited)
+        lost = min(waited - throttled, max(0.0, others)) + min(throttled, max(0.0, container - own))
+        lost = min(lost, unused)
+        return lost / (own + lost) if lost else 0.0
 
 
 class Gpu:
-    """Energy and utilisation of an NVIDIA GPU by NVML; nan where the driver or the library does not say."""
+    """Energy and utilisation of an NVIDIA GPU, by NVML; nan where the driver or the library does not say."""
 
     def __init__(self, device):
         self.handle, self.joules = None, math.nan
@@ -245,49 +267,47 @@ class Gpu:
 
         return pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000
 
-    def figures(self) -> dict:
-        """Joules since the beginning and the share of time in which the GPU was busy lately."""
-        figures = {"energy_j": math.nan, "utilisation": math.nan}
+    def readings(self) -> dict:
+        """Joules used since the beginning, and the share of recent time in which the GPU was busy."""
+        readings = {"energy_j": math.nan, "utilisation": math.nan}
         with contextlib.suppress(Exception):
             import pynvml
 
-            figures["energy_j"] = self._joules() - self.joules
-            figures["utilisation"] = pynvml.nvmlDeviceGetUtilizationRates(self.handle).gpu / 100
-        return figures
-
-    def others(self) -> int | None:
-        """How many other processes compute on the GPU now; None where that is not known."""
-        try:
-            import pynvml
-
-            found = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)}
-        except Exception:
-            return None
-        if os.getpid() in found or not torch.cuda.is_initialized():
-            return len(found - {os.getpid()})
-        return len(found) - 1 if found else None  # in a container this process has another number there
+            readings["energy_j"] = self._joules() - self.joules
+            readings["utilisation"] = pynvml.nvmlDeviceGetUtilizationRates(self.handle).gpu / 100
+        return readings
 
 
-def _busy_seconds():
-    try:
-        times = psutil.cpu_times()
-    except (psutil.Error, OSError):  # a sandbox may keep it to itself
-        return math.nan
-    idle = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-    return sum(times) - idle
+def _core_seconds():
+    """Seconds so far, summed over cores: busy, of those that this process may use (nan where nothing says); used in its
+    container; held up there by the quota."""
+    busy = math.nan
+    with contextlib.suppress(psutil.Error, OSError):  # a sandbox may hide them
+        cores, allowed = psutil.cpu_times(percpu=True), hardware.allowed_cores()
+        if max(allowed) < len(cores):  # else a container numbers them anew
+            cores = [cores[number] for number in allowed]
+        busy = sum(sum(times) - sum(getattr(times, name, 0.0) for name in NOT_BUSY) for times in cores)
+    container = dict(line.split() for line in hardware.lines_of("/sys/fs/cgroup/cpu.stat"))
+    return busy, *(int(container.get(name, 0)) / 1e6 for name in ("usage_usec", "throttled_usec"))
 
 
 def _own_seconds():
-    seconds = math.nan
-    with contextlib.suppress(psutil.Error, OSError):
-        own = psutil.Process()
-        times = own.cpu_times()
-        seconds = times.user + times.system + times.children_user + times.children_system
-        for child in own.children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                times = child.cpu_times()
-                seconds += times.user + times.system
-    return seconds
+    """Core seconds that this process and its workers have used so far (nan where nothing says), and for each of their
+    threads the seconds that it was ready and waited for a core, where the system counts them."""
+    waits = {}
+    try:
+        this = psutil.Process()
+        seconds = sum(this.cpu_times()[:4])  # user and system, with children that have ended
+        for process in (this, *this.children(recursive=True)):
+            with contextlib.suppress(psutil.Error, OSError):
+                seconds += 0.0 if process is this else sum(process.cpu_times()[:2])
+                for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+                    ran, waited, *_ = (*hardware.lines_of(path), "0 0")[0].split()
+                    if ran != "0":  # else nothing is counted here, or the thread has just ended
+                        waits[path.parent.name] = int(waited) / 1e9
+    except (psutil.Error, OSError):  # a sandbox may hide them
+        return math.nan, {}
+    return seconds, waits
 
 
 def _not_finite(value, step):

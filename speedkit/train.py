@@ -1,4 +1,4 @@
-"""The training loop, one page: where each of the six techniques lives."""
+"""The training loop on one page: here each of the six techniques has its place."""
 
 import time
 from contextlib import closing
@@ -12,26 +12,26 @@ from speedkit.loading import Images, drain, make_loader
 from speedkit.meter import Meter
 from speedkit.recipe import Recipe
 from speedkit.run import Progress, Run
-from speedkit.support import errors
+from speedkit.support.errors import CannotRun
 from speedkit.support.messages import N_, Message
-from speedkit.tasks.images import build, load
+from speedkit.tasks.images import build, correct, load
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_beside
 
 EVALUATED = N_("images evaluated")
-TOO_SLOW = 3  # times fp32's step, at which fp16 on a CPU is refused unless Recipe.allow_slow
+TOO_SLOW = 3  # times as long as in fp32: fp16 is then refused on a CPU, unless Recipe.allow_slow
 
 
 def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Images):
     """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
 
-    Close it to stop early: its workers are then shut down and what was measured stays in the run.
+    Close it to stop early: that ends its workers, and what was measured stays in the run.
 
-    run: a new ``Run(recipe)`` to record into, for a caller who watches it; the generator's return value.
-    on_model: called with the network when it is made, for a caller who wants to look at it between two records (after
-        an epoch's it is in evaluation mode) or at the end.
-    dataset: another class than :class:`speedkit.loading.Images`, for a caller who wants to see a wrong one at work.
+    run: a new ``Run(recipe)`` to record into, if you want to watch it. The generator returns it.
+    on_model: called with the network when it is made, if you want to look at it between two records (after an epoch's
+        it is in evaluation mode) or at the end.
+    dataset: a class to use instead of :class:`speedkit.loading.Images`, to see a wrong one at work.
 
     Raises:
         CannotRun: this machine cannot do what the recipe asks.
@@ -60,10 +60,10 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         run.total_steps = total_steps(recipe, len(loader))
         run.scalars["prepare_s"] = time.perf_counter() - began - data.making_s
         stopper = EarlyStopping(recipe.early_stopping, recipe.min_delta)
-        cores = 0 if recipe.cache == "device" else recipe.workers
+        workers = 0 if recipe.cache == "device" else recipe.workers
         with (
             closing(loader),
-            threads_beside(cores, machine.cores),
+            threads_beside(workers, machine.cores),
             Precision(recipe.precision, device) as precision,
             Meter(run, device, loader.processes) as meter,
         ):
@@ -90,17 +90,17 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
 
 
 def fit(recipe: Recipe, *, on_model=None, dataset=Images) -> Run:
-    """Trains to the end and gives the run; arguments and errors as in :func:`train`.
+    """Trains to the end and returns the run; arguments and errors are those of :func:`train`.
 
-    For watching, stopping or drawing meanwhile, drive :func:`train`.
+    To watch, stop or draw meanwhile, drive :func:`train`.
     """
     return drain(train(recipe, on_model=on_model, dataset=dataset))
 
 
 def first_batch(recipe: Recipe):
-    """The first batch of a recipe on its device, and its untrained network, to try things on by hand.
+    """A recipe's first batch and its untrained network, on its device, to try things by hand.
 
-    Returns images uint8 [B, C, H, W], labels int64 [B] and the model.
+    Returns images uint8 [B, C, H, W], labels int64 [B] and the network.
     """
     device = hardware.machine(recipe.device).device
     data = drain(load(recipe))
@@ -110,7 +110,7 @@ def first_batch(recipe: Recipe):
 
 
 def new_model(recipe, data) -> nn.Module:
-    """The recipe's network with the weights of its seed; torch's global generator is left as it was."""
+    """The recipe's network with the weights of its seed; torch's global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)
         model = build(
@@ -120,17 +120,17 @@ def new_model(recipe, data) -> nn.Module:
 
 
 def refuse_if_slow(recipe, machine, model, data):
-    """On a CPU: times three steps of fp16, whose emulation is many times slower, without any warning."""
+    """On a CPU, times three fp16 steps: if they are emulated, torch gives no warning, however long they take."""
     if machine.kind != "cpu" or recipe.precision != "fp16" or machine.fp16 or recipe.allow_slow:
         return
     images, labels = data.probe
     batch = min(recipe.batch_size, 64)
     times = slowdown(recipe.precision, model, images[:batch], labels[:batch])
     if times > TOO_SLOW:
-        raise errors.CannotRun(
+        raise CannotRun(
             Message(
-                "Three fp16 steps took {times} times as long as three fp32 steps: this processor has no fp16 "
-                "arithmetic and emulates it. Choose bf16 or fp32, or set allow_slow=True to train so all the same.",
+                "Three fp16 steps took {times} times as long as three fp32 steps on this processor: choose bf16 or "
+                "fp32, or set allow_slow=True to train in fp16 anyway.",
                 times=f"{times:.0f}",
             )
         )
@@ -138,14 +138,14 @@ def refuse_if_slow(recipe, machine, model, data):
 
 @cache
 def warm_up_torch():
-    """Makes torch load what it puts off until a process's first optimizer: about a second, and no recipe's fault."""
+    """Triggers torch's lazy imports (about 1 s at a process's first optimizer), so that no run is charged for them."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 
 
 def optimization(recipe, model, batches: int):
-    """The optimizer, and a function that moves its learning rate on by a step.
+    """The optimizer, and a function that moves its learning rate on by one step.
 
-    Biases and norms are spared the weight decay.
+    Biases and norms get no weight decay.
     """
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -161,7 +161,7 @@ def optimization(recipe, model, batches: int):
         optimizer,
         max_lr=rate,
         total_steps=total_steps(recipe, batches),
-        pct_start=0.26,  # of a quarter, in a run of four steps, torch's schedule would divide by zero
+        pct_start=0.26,  # with 0.25, torch's schedule divides by zero in a run of four steps
         anneal_strategy="linear",
         cycle_momentum=False,
         div_factor=10,
@@ -171,17 +171,17 @@ def optimization(recipe, model, batches: int):
 
 
 def total_steps(recipe, batches: int) -> int:
-    """The steps of a run that is not stopped early."""
+    """The steps of a run that does not stop early."""
     return min(recipe.epochs * batches, recipe.steps or recipe.epochs * batches)
 
 
 def evaluate(model, data, precision):
-    """Losses and accuracies in evaluation mode, and the seconds that this took. A generator, like :func:`score`."""
+    """Losses and accuracies in evaluation mode, and the seconds that they took. A generator, like :func:`score`."""
     start = time.perf_counter()
     loss, accuracy = yield from score(model, *data.validation, precision)
     _, train_accuracy = yield from score(model, *data.probe, precision)
-    figures = {"validation_loss": loss, "validation_accuracy": accuracy, "train_accuracy": train_accuracy}
-    return figures | {"evaluate_s": time.perf_counter() - start}
+    scores = {"validation_loss": loss, "validation_accuracy": accuracy, "train_accuracy": train_accuracy}
+    return scores | {"evaluate_s": time.perf_counter() - start}
 
 
 def score(model, images, labels, precision, batch_size: int = 500):
@@ -198,7 +198,7 @@ def score(model, images, labels, precision, batch_size: int = 500):
         with torch.no_grad(), precision.autocast():
             logits = model(images[batch].to(device)).float()
         totals[0] += nn.functional.cross_entropy(logits, truth, reduction="sum")
-        totals[1] += (logits.argmax(1) == truth).sum()
+        totals[1] += correct(logits, truth)
         yield Progress(EVALUATED, min(start + batch_size, len(labels)), len(labels))
-    loss, correct = (totals / len(labels)).tolist()
-    return loss, correct
+    loss, accuracy = (totals / len(labels)).tolist()
+    return loss, accuracy

@@ -1,8 +1,10 @@
 """``python -m speedkit check``: right on this machine, and on ones that are broken on purpose."""
 
+import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 
 import pytest
@@ -12,11 +14,17 @@ from speedkit.classroom import check
 from speedkit.support import settings
 
 
+def declared():
+    """What pyproject.toml says that speedkit needs: what it is installed with."""
+    project = tomllib.loads((settings.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["dependencies"]
+
+
 @pytest.fixture
 def small(generated, monkeypatch, tmp_path):
-    """Folders of this test alone, and a training of no length."""
+    """The check with folders of this test alone, a moment's training, and speedkit as if just installed."""
     monkeypatch.setenv("SPEEDKIT_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(check, "TRIAL_S", 0.2)
+    monkeypatch.setattr(metadata, "requires", lambda name: declared())
     look = check.check
     return lambda: {found.what: found for found in look(trial_s=0.2)}
 
@@ -31,15 +39,19 @@ def test_this_machine_is_ready(small, capsys, monkeypatch):
     assert any("images a second over" in line for line in said)
 
 
-def test_something_to_mend_is_counted_and_gives_1(monkeypatch, capsys):
-    found = [check.CheckResult(check.GOOD, "a", "fine"), check.CheckResult(check.FIX, "b", "is broken: mend it.")]
-    monkeypatch.setattr(check, "check", lambda: iter(found))
+@pytest.mark.parametrize(
+    ("count", "end"),
+    [(1, "Not ready: 1 problem to fix (see above)."), (3, "Not ready: 3 problems to fix (see above).")],
+)
+def test_problems_are_counted_and_give_1(monkeypatch, capsys, count, end):
+    good, problem = check.CheckResult(check.GOOD, "a", "fine"), check.CheckResult(check.FIX, "b", "is broken: fix it.")
+    monkeypatch.setattr(check, "check", lambda: iter([good, *[problem] * count]))
     assert __main__.main(["check"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines == ["  ok  a: fine", "mend  b: is broken: mend it.", "Not ready: 1 to mend, see above."]
+    assert lines == ["  ok  a: fine", *[" fix  b: is broken: fix it."] * count, end]
 
 
-def test_missing_images_are_to_mend(monkeypatch, tmp_path):
+def test_missing_images_are_to_fix(monkeypatch, tmp_path):
     monkeypatch.setenv("SPEEDKIT_DATA", str(tmp_path))
     found = check.images()
     assert found.state == check.FIX
@@ -47,7 +59,7 @@ def test_missing_images_are_to_mend(monkeypatch, tmp_path):
     assert "git checkout -- data" in found.sentence
 
 
-def test_a_damaged_file_of_images_is_to_mend(monkeypatch, tmp_path):
+def test_a_damaged_file_of_images_is_to_fix(monkeypatch, tmp_path):
     for path in settings.data_folder().glob("*.*"):
         shutil.copy(path, tmp_path)
     shutil.copy(settings.data_folder() / "SHA256SUMS", tmp_path)
@@ -57,30 +69,28 @@ def test_a_damaged_file_of_images_is_to_mend(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SPEEDKIT_GENERATED", "SPEEDKIT_RUNS"])
-def test_a_folder_that_cannot_be_written_is_to_mend(small, monkeypatch, tmp_path, name):
+def test_a_folder_that_cannot_be_written_is_to_fix(small, monkeypatch, tmp_path, name):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv(name, str(tmp_path / "file" / "in it"))
-    to_mend = [
-        found for found in small().values() if found.state == check.FIX and "cannot be written" in found.sentence
-    ]
-    assert len(to_mend) == 1
-    assert f"name another folder in {name}." in to_mend[0].sentence
+    to_fix = [found for found in small().values() if found.state == check.FIX and "cannot be written" in found.sentence]
+    assert len(to_fix) == 1
+    assert f"name another folder in {name}." in to_fix[0].sentence
 
 
-def test_a_disk_that_is_nearly_full_is_to_mend(tmp_path, monkeypatch):
+def test_a_disk_that_is_nearly_full_is_to_fix(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "DISK", 2**60)
-    assert "free some disk" in check.room("generated images", tmp_path).sentence
+    assert "free some disk space" in check.folder("generated images", tmp_path, "SPEEDKIT_GENERATED").sentence
 
 
 @pytest.mark.parametrize(("free", "state"), [(64 * 2**20, check.FIX), (2**31, check.GOOD), (None, check.GOOD)])
-def test_a_tiny_shared_memory_is_to_mend(monkeypatch, free, state):
+def test_a_tiny_shared_memory_is_to_fix(monkeypatch, free, state):
     monkeypatch.setattr(loading, "shared_memory_free", lambda: free)
     found = check.shared_memory()
     assert found.state == state
     assert ("--shm-size=2g" in found.sentence) == (state == check.FIX)
 
 
-def test_a_missing_extension_of_the_widgets_is_to_mend(monkeypatch, tmp_path):
+def test_a_missing_extension_of_the_widgets_is_to_fix(monkeypatch, tmp_path):
     assert check.widgets().state == check.GOOD
     monkeypatch.setattr("jupyter_core.paths.jupyter_path", lambda *_: [str(tmp_path)])
     found = check.widgets()
@@ -91,22 +101,60 @@ def test_a_missing_extension_of_the_widgets_is_to_mend(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("version", "state"), [("2.10.0", check.FIX), ("2.13.0+cpu", check.FIX), ("2.11.0+cu128", check.GOOD)]
 )
-def test_an_old_torch_is_to_mend(monkeypatch, version, state):
+def test_an_old_torch_is_to_fix(monkeypatch, version, state):
     monkeypatch.setattr(metadata, "version", lambda name: version)
-    found = {each.what: each for each in check.packages(settings.REPOSITORY / "requirements.txt")}["torch"]
+    found = {each.what: each for each in check.packages(declared())}["torch"]
     assert found.state == state
     assert version in found.sentence
 
 
-def test_a_missing_package_is_to_mend(tmp_path):
-    path = tmp_path / "requirements.txt"
-    path.write_text("# words\nno-such-package-here>=1\nnumpy>=1 ; python_version < '3'\n-e .\n")
-    assert [found.sentence for found in check.packages(path)] == [
+def test_every_package_that_is_declared_is_here():
+    found = list(check.packages(declared()))
+    assert len(found) >= 17
+    assert {each.state for each in found} == {check.GOOD}
+
+
+def test_a_missing_package_is_to_fix():
+    required = ["no-such-package-here>=1", "numpy>=1 ; python_version < '3'", "numpy>=99 ; extra == 'tests'"]
+    assert [found.sentence for found in check.packages(required)] == [
         "is not installed: run pip install -r requirements.txt in this environment."
     ]
 
 
-def test_a_torchvision_that_does_not_fit_is_to_mend(monkeypatch):
+@pytest.mark.parametrize("known", [None, metadata.PackageNotFoundError()], ids=["an older version", "not installed"])
+def test_where_it_is_not_known_what_is_needed_that_is_said(monkeypatch, known):
+    def requires(name):
+        if known is not None:
+            raise known
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    (found,) = check.packages(check.requirements())
+    assert found.state == check.NOTE
+    assert "run pip install -r requirements.txt" in found.sentence
+
+
+def test_the_check_does_not_need_the_repository(tmp_path, generated):
+    """As after an ordinary installation: the package and what it says of itself, without requirements.txt."""
+    shutil.copytree(settings.REPOSITORY / "speedkit", tmp_path / "speedkit")
+    about = tmp_path / "speedkit-0.1.0.dist-info"
+    about.mkdir()
+    needed = "Requires-Dist: numpy>=2\nRequires-Dist: no-such-package-here>=1\n"
+    (about / "METADATA").write_text(f"Metadata-Version: 2.4\nName: speedkit\nVersion: 0.1.0\n{needed}")
+    places = {"PYTHONPATH": str(tmp_path), "SPEEDKIT_RUNS": str(tmp_path / "runs"), "SPEEDKIT_SMOKE": "1"}
+    places["SPEEDKIT_DATA"] = str(settings.data_folder())
+    command = [sys.executable, "-m", "speedkit", "check"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert f"  ok  numpy: {metadata.version('numpy')}" in lines
+    assert " fix  no-such-package-here: is not installed: run pip install" in done.stdout
+    assert lines[-1] == "Not ready: 1 problem to fix (see above)."
+    assert done.returncode == 1
+
+
+def test_a_torchvision_that_does_not_fit_is_to_fix(monkeypatch):
     assert check.pictures().state == check.GOOD
     monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
     found = check.pictures()
@@ -114,14 +162,14 @@ def test_a_torchvision_that_does_not_fit_is_to_mend(monkeypatch):
     assert "cannot be loaded" in found.sentence
 
 
-def test_how_many_such_processes_the_memory_holds(monkeypatch):
+def test_how_many_processes_the_memory_holds(monkeypatch):
     monkeypatch.setattr(check, "footprint", lambda: check.Footprint(hardware.machine().memory / 7.5, 0.0))
-    assert check.kernels().sentence.endswith("hold about 7 such.")
+    assert check.memory().sentence.endswith("hold about 7 of them.")
     monkeypatch.setattr(check, "footprint", lambda: check.Footprint(float("nan"), 0.0))
-    assert check.kernels().sentence == "what a process takes of it is not told here"
+    assert check.memory().sentence == "how much this process takes is not known here"
 
 
-def test_a_training_that_fails_is_to_mend(small, fail_after):
+def test_a_training_that_fails_is_to_fix(small, fail_after):
     fail_after(2)
     found = check.trial(60)  # long enough for three steps on any machine, however busy
     assert (found.state, found.sentence) == (check.FIX, "failed: made up")

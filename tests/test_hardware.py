@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -38,20 +39,20 @@ def test_the_baseline_runs_everywhere_without_a_note():
     assert GPU.check(Recipe()) == []
 
 
-def test_tf32_is_refused_on_a_processor_and_taken_on_a_gpu():
+def test_tf32_is_refused_on_a_processor_and_accepted_on_a_gpu():
     with pytest.raises(CannotRun, match=r"tf32.*A processor.*choose fp32 or bf16"):
         CPU.check(Recipe(precision="tf32"))
     assert GPU.check(Recipe(precision="tf32")) == []
 
 
-def test_four_workers_a_core_are_the_limit():
+def test_four_workers_per_core_are_the_limit():
     CPU.check(Recipe(workers=16))
     with pytest.raises(CannotRun, match=r"workers=17 .* 4 cores .* at most 16"):
         CPU.check(Recipe(workers=17))
 
 
 def test_a_start_method_that_the_system_lacks_is_refused(monkeypatch):
-    monkeypatch.setattr(hardware, "_start_methods", lambda: ["spawn"])
+    monkeypatch.setattr(hardware, "get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(CannotRun, match=r"'fork' does not exist .* choose spawn"):
         CPU.check(Recipe(workers=1, start_method="fork"))
     CPU.check(Recipe(workers=1, start_method="spawn"))
@@ -59,6 +60,7 @@ def test_a_start_method_that_the_system_lacks_is_refused(monkeypatch):
 
 def test_the_notes_say_what_will_happen():
     assert any("emulated" in note for note in CPU.check(Recipe(precision="bf16")))
+    assert dataclasses.replace(CPU, bf16=None).check(Recipe(precision="bf16")) == []
     assert "computes with 3 threads" in CPU.check(Recipe(workers=1))[0]
     assert "computes with 1 thread." in CPU.check(Recipe(workers=3))[0]
     assert any("compete" in note for note in CPU.check(Recipe(workers=4)))
@@ -66,7 +68,7 @@ def test_the_notes_say_what_will_happen():
     assert GPU.check(Recipe(workers=1)) == []
 
 
-def test_the_memory_of_this_process_and_what_it_started_is_counted():
+def test_the_memory_of_this_process_and_of_what_it_started_is_counted():
     alone = check.footprint()
     assert 0.5 < sum(alone) / psutil.Process().memory_info().rss < 2
     assert alone.shared > 0 or sys.platform != "linux"
@@ -79,13 +81,13 @@ def test_the_memory_of_this_process_and_what_it_started_is_counted():
 @pytest.mark.parametrize(
     ("own", "shared", "words"),
     [
-        (0.9, 0.0, "now take 0.90 GiB of main memory: 8 GiB hold about 8 such."),
-        (0.5, 0.4, "now take 0.50 GiB of main memory of their own and 0.40 GiB of files that other such processes "),
-        (0.5, 0.4, "share: 8 GiB hold about 15 such."),
-        (9.0, 0.4, "hold about 1 such."),
+        (0.9, 0.0, "take 0.90 GiB of main memory: 8 GiB hold about 8 of them."),
+        (0.5, 0.4, "take 0.50 GiB of main memory, plus 0.40 GiB of files that such processes share: 8 GiB hold"),
+        (0.5, 0.4, "hold about 15 of them."),
+        (9.0, 0.4, "hold about 1 of them."),
     ],
 )
-def test_how_many_such_processes_the_memory_holds(monkeypatch, own, shared, words):
+def test_how_many_processes_the_memory_holds(monkeypatch, own, shared, words):
     monkeypatch.setattr(check, "footprint", lambda: check.Footprint(own * 2**30, shared * 2**30))
     assert words in check.capacity(CPU)
     assert "main memory" not in repr(CPU)  # before a training it would promise too much: ``check`` says it after one
@@ -103,10 +105,94 @@ def test_the_sentence_and_the_limits_say_what_there_is():
     assert CPU.sentence() == "A processor, 4 cores, 8 GiB of memory, no GPU in use"
     assert GPU.sentence() == "A GPU (16 GiB) beside 4 cores and 8 GiB of memory"
     assert "memory n/a" in dataclasses.replace(GPU, device_memory=None).sentence()
-    assert GPU.limits() == []
     assert any("no NVIDIA GPU" in limit for limit in CPU.limits())
     assert any("share the same cores" in limit for limit in dataclasses.replace(CPU, cores=2).limits())
     assert "1 core," in dataclasses.replace(CPU, cores=1).sentence()
+
+
+@pytest.fixture
+def spinning_is_set(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+
+
+NO_NVIDIA = "There is no NVIDIA GPU here: TF32 and GPU power are n/a."
+EMULATED = "On this processor, torch emulates training in {}."
+NOT_KNOWN = "Whether this processor has hardware for {} is not known here."
+APPLE = {"device": "mps", "bf16": True, "fp16": True}
+
+
+@pytest.mark.parametrize(
+    ("machine", "limits"),
+    [
+        (dataclasses.replace(CPU, bf16=True, fp16=True), [NO_NVIDIA]),
+        (dataclasses.replace(CPU, bf16=True), [NO_NVIDIA, EMULATED.format("fp16")]),
+        (dataclasses.replace(CPU, fp16=True), [NO_NVIDIA, EMULATED.format("bf16")]),
+        (CPU, [NO_NVIDIA, EMULATED.format("bf16/fp16")]),
+        (dataclasses.replace(CPU, bf16=None, fp16=None), [NO_NVIDIA, NOT_KNOWN.format("bf16/fp16")]),
+        (dataclasses.replace(CPU, fp16=None), [NO_NVIDIA, EMULATED.format("bf16"), NOT_KNOWN.format("fp16")]),
+        (dataclasses.replace(CPU, **APPLE), [NO_NVIDIA]),  # its steps are timed by events, as an NVIDIA GPU's are
+        (GPU, []),
+        (dataclasses.replace(GPU, tf32=False, bf16=False), ["This GPU has no tensor cores for TF32/bf16."]),
+        (
+            dataclasses.replace(GPU, tf32=False, bf16=False, fp16=False),
+            ["This GPU has no tensor cores for TF32/bf16/fp16."],
+        ),
+    ],
+)
+def test_what_a_machine_cannot_compute_is_said_and_what_is_not_known_is_not_denied(spinning_is_set, machine, limits):
+    assert machine.limits() == limits
+    assert "slow" not in " ".join(limits)  # that is for lesson 1 to measure
+
+
+def test_where_torch_was_loaded_too_early_the_way_out_is_named(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert any(limit.endswith("Restart the kernel and import speedkit first.") for limit in CPU.limits())
+
+
+# What processors say of themselves: to newer releases of torch, to Linux, or to nobody
+
+ZEN_4 = {"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False, "amx_fp16": False, "l1d_cache_size": 32768}
+HASWELL = {"architecture": "x86_64", "avx2": True, "avx512_bf16": False, "amx_fp16": False}
+GRANITE_RAPIDS = {"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": True, "amx_fp16": True}
+GRAVITON_3 = {"architecture": "aarch64", "neon": True, "bf16": True, "fp16_arith": True}
+ANOTHER = {"architecture": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "bf16", "fp16"),
+    [
+        (ZEN_4, True, False),
+        (HASWELL, False, False),
+        (GRANITE_RAPIDS, True, True),
+        (GRAVITON_3, True, None),  # torch may or may not train with its fp16
+        (ANOTHER, None, None),
+    ],
+)
+def test_newer_torch_is_asked_for_the_processors_formats(monkeypatch, capabilities, bf16, fp16):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(hardware, "lines_of", lambda path: ["flags : amx_fp16 avx512_bf16"])
+    machine = hardware.machine.__wrapped__("cpu")
+    assert (machine.bf16, machine.fp16) == (bf16, fp16)
+
+
+@pytest.mark.parametrize(
+    ("lines", "bf16", "fp16"),
+    [
+        (["processor : 0", "flags : fpu avx2 avx512_bf16 amx_bf16", "flags : other"], True, False),
+        (["flags : fpu avx2"], False, False),
+        (["flags : avx512_bf16 amx_bf16 amx_fp16"], True, True),
+        (["Features : fp asimd bf16 i8mm"], True, False),  # Arm
+        (["Features : fp asimd asimdhp"], False, None),
+        (["processor : 0"], None, None),
+        ([], None, None),  # macOS and Windows have no such file
+    ],
+)
+def test_the_oldest_torch_that_we_allow_leaves_it_to_linux(monkeypatch, lines, bf16, fp16):
+    monkeypatch.setattr(hardware.torch, "cpu", SimpleNamespace())  # no get_capabilities
+    monkeypatch.setattr(hardware, "lines_of", lambda path: lines if str(path) == "/proc/cpuinfo" else [])
+    machine = hardware.machine.__wrapped__("cpu")
+    assert (machine.bf16, machine.fp16) == (bf16, fp16)
+    assert json.loads(json.dumps(machine.to_dict()))["bf16"] is bf16
 
 
 @pytest.mark.parametrize("device", ["cuda:999", "mps", "cuda"])
@@ -162,4 +248,3 @@ def test_what_the_system_does_not_say_is_none_or_a_plain_word(monkeypatch):
     assert loading.shared_memory_free() is None
     assert hardware._version("no-such-package-here") is None
     assert hardware._processor()
-    assert not hardware._cpu_has("avx512_bf16")

@@ -1,6 +1,12 @@
 """Clocks and gauges: on a simulated device whose every second is known, and on this machine."""
 
 import math
+import multiprocessing
+import os
+import threading
+import time
+from collections import namedtuple
+from pathlib import Path
 
 import psutil
 import pytest
@@ -88,7 +94,7 @@ def columns(run, *names):
 
 
 def test_a_busy_device_is_not_waiting(event_clock, device, run):
-    """The loader takes 1 s, the device 10 s: but for the first second it always has work queued."""
+    """The loader takes 1 s, the device 10 s: after the first second it always has work queued."""
     for _ in range(5):
         step(event_clock, device, loading=1.0, computing=10.0)
     event_clock.collect(wait=True)
@@ -96,7 +102,7 @@ def test_a_busy_device_is_not_waiting(event_clock, device, run):
 
 
 def test_an_idle_device_waits_for_what_loading_takes_longer(event_clock, device, run):
-    """The loader takes 10 s, the device 4 s: it is idle for 6 s of each step but the first."""
+    """The loader takes 10 s, the device 4 s: it is idle for 6 s of each step except the first."""
     for _ in range(4):
         step(event_clock, device, loading=10.0, computing=4.0)
     event_clock.collect(wait=True)
@@ -112,7 +118,7 @@ def test_an_idle_gap_that_is_not_the_loaders_is_not_waiting_for_data(event_clock
     assert columns(run, "wait_s", "step_s") == [[1.0, 1.0], [3.0, 8.0]]  # idle from 3 s to 9 s, then 2 s of work
 
 
-def test_evaluation_between_epochs_is_not_a_part_of_any_step(event_clock, device, run):
+def test_evaluation_between_epochs_is_not_part_of_any_step(event_clock, device, run):
     for _ in range(2):
         for _ in range(3):
             step(event_clock, device, loading=1.0, computing=2.0)
@@ -228,24 +234,99 @@ def test_a_disturbed_run_is_flagged(device, run, monkeypatch, share, noted):
     monkeypatch.setattr(meter, "Load", lambda: Quiet(share))
     with Meter(run, "cpu"):
         pass
-    assert any("Other programs used 40%" in note for note in run.notes) is noted
+    assert any("Other programs took 40%" in note for note in run.notes) is noted
+    assert bool(meter.other_programs_note(["Another note.", *run.notes])) is noted
     assert run.scalars["others_share"] == pytest.approx(share, nan_ok=True)
 
 
-def test_the_others_share_is_what_neither_we_nor_idleness_took(device, monkeypatch):
-    """Of 4 cores in 10 s, 40 s of core time, 30 were busy and 10 of them ours: half went to others."""
-    monkeypatch.setattr(meter.psutil, "cpu_count", lambda: 4)
-    busy, own = iter([100.0, 130.0, 130.0]), iter([5.0, 15.0, 90.0])
-    monkeypatch.setattr(meter, "_busy_seconds", lambda: next(busy))
+OLD = {"a thread": 3.0, "one that ends": 2.0}  # seconds that each had waited before
+# In 10 s on four cores: core seconds that were busy, those of them that were ours, seconds waited; what others took.
+LOADS = {
+    "quiet": ({"busy": 20, "own": 20, "waited": 0.1}, 0.0),
+    "our own threads wait for each other": ({"busy": 40, "own": 40, "waited": 80}, 0.0),
+    "as many threads of others as of ours": ({"busy": 40, "own": 20, "waited": 22}, 0.5),
+    "others on cores that we did not want": ({"busy": 30, "own": 10, "waited": 0.5}, 0.5 / 10.5),
+    "both at once": ({"busy": 40, "own": 30, "waited": 60}, 0.25),
+    "our container's quota, which we used up ourselves, on a busy host": (
+        {"busy": 400, "own": 40, "waited": 30, "throttled": 30, "container": 40},
+        0.0,
+    ),
+    "our container's quota, half of which others in it used": (
+        {"busy": 41, "own": 20, "waited": 20, "throttled": 18, "container": 40},
+        0.5,
+    ),
+    "the clocks of two counters differ": ({"busy": 19, "own": 20, "waited": 1}, 0.0),
+    "waiting is not counted": ({"busy": 30, "own": 10, "waited": None}, 0.5),
+    "waiting is not counted, and a host has more cores": ({"busy": 90, "own": 38, "waited": None}, 0.05),
+    "nothing is counted": ({"busy": NAN, "own": 10, "waited": None}, NAN),
+}
+
+
+@pytest.mark.parametrize("case", LOADS)
+def test_the_others_share_is_what_they_took_of_what_we_needed(device, monkeypatch, case):
+    counted, expected = LOADS[case]
+    later = {"a thread": 3.0 + (counted["waited"] or 0.0) / 2, "a new one": (counted["waited"] or 0.0) / 2}
+    known = counted["waited"] is not None
+    own = iter([(7.0, OLD if known else {}), (7.0 + counted["own"], later if known else {})])
+    more = counted["busy"], counted.get("container", 0.0), counted.get("throttled", 0.0)
+    cores = iter([(100.0, 50.0, 5.0), tuple(map(sum, zip((100.0, 50.0, 5.0), more, strict=True)))])
+    monkeypatch.setattr(meter.hardware, "cores", lambda: 4)
     monkeypatch.setattr(meter, "_own_seconds", lambda: next(own))
+    monkeypatch.setattr(meter, "_core_seconds", lambda: next(cores))
     load = Load()
     device.pass_time(10.0)
-    assert load.others_share() == 0.5
-    assert load.others_share() == 0.0  # never negative
+    assert load.others_share() == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_others_share_of_a_moment_is_not_known(device):
     assert math.isnan(Load().others_share())
+
+
+def test_only_the_cores_that_this_process_may_use_count_as_busy(monkeypatch):
+    Times = namedtuple("Times", "user system idle iowait guest")
+    cores = [Times(5.0, 1.0, 9.0, 2.0, 4.0), Times(100.0, 0.0, 0.0, 0.0, 0.0), Times(20.0, 3.0, 9.0, 0.0, 0.0)]
+    monkeypatch.setattr(meter.psutil, "cpu_times", lambda percpu: cores)
+    monkeypatch.setattr(meter.hardware, "lines_of", lambda path: [])
+    monkeypatch.setattr(meter.hardware, "allowed_cores", lambda: [0, 2])
+    assert meter._core_seconds() == (6.0 + 23.0, 0.0, 0.0)  # what a guest takes is in "user" already
+    monkeypatch.setattr(meter.hardware, "allowed_cores", lambda: [4, 9])  # a container that lists its own only
+    assert meter._core_seconds()[0] == 129.0
+
+
+def test_a_containers_counters_are_read(monkeypatch):
+    lines = ["usage_usec 4500000", "user_usec 1", "nr_throttled 7", "throttled_usec 250000"]
+    monkeypatch.setattr(meter.hardware, "lines_of", lambda path: lines if path == "/sys/fs/cgroup/cpu.stat" else [])
+    assert meter._core_seconds()[1:] == (4.5, 0.25)
+
+
+COUNTED = Path("/proc/self/schedstat").exists() and not Path("/proc/self/schedstat").read_text().startswith("0 0 0")
+
+
+def spin(end):
+    while time.monotonic() < end:
+        sum(range(1000))
+
+
+@pytest.mark.skipif(not COUNTED, reason="this system does not count how long threads wait for a core")
+def test_the_waiting_of_threads_and_of_workers_is_counted(no_children):
+    """A thread of this process and two children on one core: each waits for most of the time."""
+    allowed, end = os.sched_getaffinity(0), time.monotonic() + 2.0
+    os.sched_setaffinity(0, {min(allowed)})
+    spinners = [multiprocessing.get_context("fork").Process(target=spin, args=(end,)) for _ in range(2)]
+    spinners.append(threading.Thread(target=spin, args=(end,)))
+    try:
+        before, known = meter._own_seconds()
+        for each in spinners:
+            each.start()
+        time.sleep(1.0)
+        own, waits = meter._own_seconds()
+        for each in spinners:
+            each.join()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    waited = [seconds - known.get(thread, 0.0) for thread, seconds in waits.items()]
+    assert sum(seconds > 0.1 for seconds in waited) >= 3
+    assert own > before
 
 
 def test_memory_is_ours_and_our_workers(run):
@@ -269,14 +350,14 @@ def test_the_peak_is_the_highest_reading_since_the_beginning(run, monkeypatch):
     assert run.scalars["peak_memory"] == 9.0
 
 
-def test_a_gpu_that_does_not_speak_is_nan(monkeypatch):
+def test_a_gpu_that_says_nothing_is_nan(monkeypatch):
     def silent(device):
         raise RuntimeError("no driver")
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", silent)
-    figures = Gpu(torch.device("cuda:0")).figures()
-    assert set(figures) == {"energy_j", "utilisation"}
-    assert all(math.isnan(value) for value in figures.values())
+    readings = Gpu(torch.device("cuda:0")).readings()
+    assert set(readings) == {"energy_j", "utilisation"}
+    assert all(math.isnan(value) for value in readings.values())
 
 
 def test_a_real_run_fills_every_column(quick):

@@ -1,4 +1,4 @@
-"""Is this machine ready for a workshop? ``python -m speedkit check`` says so, or what to mend."""
+"""Is this machine ready for a workshop? ``python -m speedkit check`` says so, or what to fix."""
 
 import contextlib
 import math
@@ -16,26 +16,26 @@ from packaging.requirements import Requirement
 
 from speedkit import hardware, loading
 from speedkit.hardware import GIB, lines_of
-from speedkit.lab import queue as turns
+from speedkit.lab import queue as queue_module
 from speedkit.meter import other_programs_note
 from speedkit.recipe import Recipe
 from speedkit.run import Run
-from speedkit.support import errors, settings
-from speedkit.support.errors import NotFinite
+from speedkit.support import settings
+from speedkit.support.errors import DataError, NotFinite
 from speedkit.support.messages import _
 from speedkit.support.units import number, size
-from speedkit.tasks import images as data
+from speedkit.tasks.images import fashion_mnist
 from speedkit.train import train
 
-GOOD, NOTE, FIX = "ok", "note", "mend"
-DISK = 2**30  # bytes free that the generated sets of all lessons fit in with room to spare
-SHARED = 256 * 2**20  # bytes of /dev/shm that the lessons' workers need at most, with room to spare
+GOOD, NOTE, FIX = "ok", "note", "fix"
+DISK = 2**30  # bytes: more than enough for the generated sets of all lessons
+SHARED = 256 * 2**20  # bytes of /dev/shm: more than enough for the workers of any lesson
 TRIAL_S = 10
 INSTALL = "run pip install -r requirements.txt in this environment"
 
 
 class CheckResult(NamedTuple):
-    """One thing that was looked at: ``state`` is "ok", "note" (works, but know this) or "mend"."""
+    """One thing that was checked. ``state``: "ok", "note" (it works, but know this) or "fix"."""
 
     state: str
     what: str
@@ -43,34 +43,36 @@ class CheckResult(NamedTuple):
 
 
 def check(trial_s: float = TRIAL_S):
-    """Looks at everything that a lesson needs. A generator of :class:`Found`, one for each thing looked at.
+    """Checks everything that a lesson needs. A generator of :class:`CheckResult`, one for each thing.
 
     trial_s: seconds that the training at the end may take.
     """
     yield CheckResult(GOOD, "Python", platform.python_version())
-    yield from packages(settings.REPOSITORY / "requirements.txt")
+    yield from packages(requirements())
     yield pictures()
     yield widgets()
     yield images()
-    for what, folder in {
-        "generated images": settings.generated_folder(),
-        "what a learner keeps": settings.learner_folder(),
-    }.items():
-        yield room(what, folder)
+    yield folder("generated images", settings.generated_folder(), "SPEEDKIT_GENERATED")
+    yield folder("the learner's files", settings.learner_folder(), "SPEEDKIT_RUNS")
     yield shared_memory()
     yield accelerator()
     yield trial(trial_s)
-    yield kernels()
+    yield memory()
     yield queue()
 
 
-def packages(requirements: Path):
-    """Every package that ``requirements`` names, against the versions that it allows."""
-    for line in requirements.read_text(encoding="utf-8").splitlines():
-        line = line.partition("#")[0].strip()
-        if not line or line.startswith("-"):
-            continue
-        wanted = Requirement(line)
+def requirements() -> list[str]:
+    """What speedkit says that it needs, as it was installed; nothing where it was not."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.requires("speedkit") or []
+    return []
+
+
+def packages(required: list[str]):
+    """Every required package, against the versions that are allowed."""
+    if not required:
+        yield CheckResult(NOTE, "packages", f"which ones speedkit needs is not known here: {INSTALL}.")
+    for wanted in map(Requirement, required):
         if wanted.marker is not None and not wanted.marker.evaluate():
             continue
         try:
@@ -85,7 +87,7 @@ def packages(requirements: Path):
 
 
 def pictures() -> CheckResult:
-    """Whether torchvision fits torch: where it does not, that shows when it is loaded."""
+    """Whether torchvision fits torch: if it does not, loading it fails."""
     try:
         from torchvision.transforms import v2  # noqa: F401
     except Exception as error:
@@ -94,42 +96,43 @@ def pictures() -> CheckResult:
 
 
 def widgets() -> CheckResult:
-    """Whether JupyterLab will find the widgets' extension, without which a panel is text only."""
+    """Whether JupyterLab will find the extension for widgets, without which a panel is only text."""
     from jupyter_core.paths import jupyter_path
 
     places = [Path(place) / "@jupyter-widgets" / "jupyterlab-manager" for place in jupyter_path("labextensions")]
     if any((place / "package.json").is_file() for place in places):
         return CheckResult(GOOD, "widgets", "JupyterLab has their extension")
-    return CheckResult(FIX, "widgets", f"JupyterLab does not have their extension, so panels would be text: {INSTALL}.")
+    return CheckResult(
+        FIX, "widgets", f"JupyterLab does not have their extension, so panels would be only text: {INSTALL}."
+    )
 
 
 def images() -> CheckResult:
     """The four files of Fashion-MNIST, by their SHA-256."""
     try:
-        counts = [len(data.fashion_mnist(part)[1]) for part in ("train", "test")]
-    except errors.DataError as error:
+        counts = [len(fashion_mnist(part)[1]) for part in ("train", "test")]
+    except DataError as error:
         return CheckResult(FIX, "images", str(error))
     return CheckResult(GOOD, "images", f"{number(sum(counts))} of Fashion-MNIST, undamaged")
 
 
-def room(what: str, folder: Path) -> CheckResult:
-    """Whether a folder can be written, and has room."""
+def folder(what: str, path: Path, variable: str) -> CheckResult:
+    """Whether a folder can be written and has enough space. ``variable``: the environment variable that moves it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
             pass
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(path).free
     except OSError as error:
-        name = "SPEEDKIT_GENERATED" if folder == settings.generated_folder() else "SPEEDKIT_RUNS"
-        reason = error.strerror or type(error).__name__
-        return CheckResult(FIX, what, f"{folder} cannot be written ({reason}): name another folder in {name}.")
+        advice = f"name another folder in {variable}."
+        return CheckResult(FIX, what, f"{path} cannot be written ({_reason(error)}): {advice}")
     if free < DISK:
-        return CheckResult(FIX, what, f"{folder} has {size(free)} free, {size(DISK)} are needed: free some disk.")
-    return CheckResult(GOOD, what, f"{folder} can be written, {size(free)} free")
+        return CheckResult(FIX, what, f"{path} has {size(free)} free; {size(DISK)} is needed: free some disk space.")
+    return CheckResult(GOOD, what, f"{path} can be written, {size(free)} free")
 
 
 def shared_memory() -> CheckResult:
-    """Memory that worker processes share with the training."""
+    """The memory that worker processes share with the training."""
     free = loading.shared_memory_free()
     if free is None:
         return CheckResult(GOOD, "shared memory", "has no limit of its own here")
@@ -144,14 +147,14 @@ def shared_memory() -> CheckResult:
 
 
 def accelerator() -> CheckResult:
-    """What the training will run on."""
+    """The device that will train."""
     machine = hardware.machine()
     state = NOTE if machine.limits() else GOOD
     return CheckResult(state, "machine", " ".join([f"{machine.sentence()}.", *machine.limits()]))
 
 
 def trial(trial_s: float) -> CheckResult:
-    """A training of so many seconds at most, and how fast it went."""
+    """A training of at most ``trial_s`` seconds, and how fast it was."""
     run = Run(Recipe(cache="ram", epochs=1000))
     try:
         end = None
@@ -162,20 +165,20 @@ def trial(trial_s: float) -> CheckResult:
                     break
     except (ValueError, NotFinite, OSError, RuntimeError) as error:
         return CheckResult(FIX, "a training", f"failed: {_line(error)}")
-    said = f"{number(run.mean('images_per_s'))} images a second over {run.count:,} steps"
+    speed = f"{number(run.mean('images_per_s'))} images a second over {run.count:,} steps"
     disturbed = other_programs_note(run.notes)
-    return CheckResult(NOTE if disturbed else GOOD, "a training", f"{said}. {disturbed}".strip(". ") + ".")
+    return CheckResult(NOTE if disturbed else GOOD, "a training", f"{speed}. {disturbed}".strip(". ") + ".")
 
 
-def kernels() -> CheckResult:
-    """How much memory one training takes, after one, so that a server for many can be sized."""
-    return CheckResult(GOOD, "memory", capacity(hardware.machine()) or "what a process takes of it is not told here")
+def memory() -> CheckResult:
+    """How much memory this process takes after one training, so that a server for many can be sized."""
+    return CheckResult(GOOD, "memory", capacity(hardware.machine()) or "how much this process takes is not known here")
 
 
 class Footprint(NamedTuple):
-    """Bytes of main memory: a process's and its workers' own, and those of mapped files, which is there once for all.
+    """Bytes of main memory: a process's and its workers' own, and those of mapped files, which processes share.
 
-    ``own`` is nan where the system does not tell; ``shared`` is 0 but on Linux, and its part then counts as own.
+    ``own`` is nan where the system does not say. Only Linux tells ``shared``; elsewhere it is 0, and part of ``own``.
     """
 
     own: float
@@ -183,7 +186,7 @@ class Footprint(NamedTuple):
 
 
 def footprint() -> Footprint:
-    """What this process and all that it started take now. What a worker has in common with its parent counts twice."""
+    """What this process and all that it started take now. Memory that a worker shares with its parent counts twice."""
     own, shared = math.nan, 0.0
     with contextlib.suppress(psutil.Error, OSError):
         this = psutil.Process()
@@ -196,7 +199,7 @@ def footprint() -> Footprint:
 
 
 def _resident(process):
-    """Bytes of a process's resident set: what is its own, and the pages of files, as libraries are."""
+    """Bytes of a process's resident set: its own, and the pages of files, such as libraries."""
     files = 0.0
     for line in lines_of(f"/proc/{process.pid}/status"):
         if line.startswith("RssFile:"):
@@ -205,7 +208,7 @@ def _resident(process):
 
 
 def capacity(machine: hardware.Machine) -> str:
-    """What this process takes of the main memory, and how many of its kind fit, in a sentence; "" if not known."""
+    """How much main memory this process takes and how many such processes fit, in a sentence; "" if not known."""
     own, shared = footprint()
     if not own > 0:
         return ""
@@ -217,45 +220,48 @@ def capacity(machine: hardware.Machine) -> str:
     }
     if shared:
         return _(
-            "This process and its workers now take {own} of main memory of their own and {shared} of files that "
-            "other such processes share: {memory} hold about {count} such.",
+            "This process and its workers take {own} of main memory, plus {shared} of files that such processes share: "
+            "{memory} hold about {count} of them.",
             **taken,
         )
-    return _(
-        "This process and its workers now take {own} of main memory: {memory} hold about {count} such.",
-        **taken,
-    )
+    return _("This process and its workers take {own} of main memory: {memory} hold about {count} of them.", **taken)
 
 
 def queue() -> CheckResult:
     """Whether comparisons can wait for each other, and who is there now."""
     try:
-        place, trains, compares = turns.folder(), turns.live_tickets(turns.RUN), turns.live_tickets(turns.WAIT)
+        place = queue_module.folder()
+        trains, compares = queue_module.live_tickets(queue_module.RUN), queue_module.live_tickets(queue_module.WAIT)
         if place is not None:
             with tempfile.TemporaryFile(dir=place):
                 pass
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        where = error.filename or "their folder"
-        return CheckResult(
-            NOTE, "turns", f"comparisons do not wait for each other ({where}: {reason}): see SPEEDKIT_TURNS."
-        )
+        where = f"{error.filename or 'the folder of the queue'}: {_reason(error)}"
+        return CheckResult(NOTE, "queue", f"comparisons do not wait for each other ({where}): see SPEEDKIT_TURNS.")
     if place is None:
-        return CheckResult(NOTE, "turns", "comparisons do not wait for each other: SPEEDKIT_TURNS is off")
+        return CheckResult(NOTE, "queue", "comparisons do not wait for each other: SPEEDKIT_TURNS is off")
     there = ", ".join(f"{ticket.user} since {datetime.fromtimestamp(ticket.since):%H:%M}" for ticket in compares)
-    now = f"comparisons here and waiting: {there or 'none'}; other processes that train: {len(trains)}"
-    return CheckResult(NOTE if trains or compares else GOOD, "turns", f"comparisons take turns by {place}; {now}")
+    now = f"comparisons running or waiting: {there or 'none'}; other processes that train: {len(trains)}"
+    state = NOTE if trains or compares else GOOD
+    return CheckResult(state, "queue", f"comparisons wait for their turn in {place}; {now}")
 
 
 def main() -> int:
-    """Prints what was found; 0 when nothing is to mend, else 1."""
-    to_mend = 0
+    """Prints every result; 0 if there is nothing to fix, else 1."""
+    problems = 0
     for found in check():
-        to_mend += found.state == FIX
+        problems += found.state == FIX
         print(f"{found.state:>4}  {found.what}: {found.sentence}", flush=True)
-    print("Ready." if not to_mend else f"Not ready: {to_mend} to mend, see above.")
-    return int(to_mend > 0)
+    if problems:
+        print(f"Not ready: {problems} problem{'s' if problems > 1 else ''} to fix (see above).")
+    else:
+        print("Ready.")
+    return int(problems > 0)
 
 
 def _line(error):
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _reason(error):
+    return error.strerror or type(error).__name__

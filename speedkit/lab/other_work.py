@@ -1,7 +1,8 @@
-"""What else goes on on this machine while a panel's run is timed: other runs, its load, other processes on the GPU."""
+"""What else this machine does while a panel's run is timed: other runs, its load, other processes on the GPU."""
 
 import contextlib
 import math
+import os
 import time
 
 import torch
@@ -13,11 +14,11 @@ from speedkit.recipe import Recipe
 from speedkit.support import errors
 from speedkit.support.messages import ngettext, plural_message
 
-LOOK = 2.0  # seconds between two looks, at least: one lists a folder and reads the load
+LOOK = 2.0  # seconds between two looks, at least: each lists a folder and reads the load
 
 
 class OtherWork:
-    """Looks around for one run, or before it, and remembers the most that it has seen."""
+    """Looks around before or during one run, and remembers the most other runs that it has seen."""
 
     def __init__(self, recipe: Recipe):
         self.own = 1 + recipe.workers
@@ -32,15 +33,15 @@ class OtherWork:
         return time.monotonic() - self.looked >= LOOK
 
     def look(self) -> list[str]:
-        """What would spoil a time that is measured now, a sentence each."""
+        """What would spoil a time that is measured now, one sentence for each thing."""
         self.looked = time.monotonic()
         found = queue.others()
         self.runs = max(self.runs, found.runs)
-        sentences = [queue.others_warning(found), queue.load(self.own), self._on_the_gpu()]
+        sentences = [queue.others_warning(found), queue.load(self.own), self._gpu_warning()]
         return [sentence for sentence in sentences if sentence]
 
     def note(self) -> str:
-        """What the run is to keep of it, in an English sentence; "" where no other run was seen."""
+        """A message for the run's notes; "" if no other run was seen."""
         if not self.runs:
             return ""
         return plural_message(
@@ -51,8 +52,21 @@ class OtherWork:
             self.runs,
         )
 
-    def _on_the_gpu(self):
-        count = self.gpu.others() if self.gpu is not None else None
+    def _gpu_warning(self):
+        count = other_processes(self.gpu) if self.gpu is not None else None
         if not count:
             return ""
         return ngettext("{n} other process computes on this GPU.", "{n} other processes compute on this GPU.", count)
+
+
+def other_processes(gpu: Gpu) -> int | None:
+    """How many other processes compute on a GPU now; None where that is not known."""
+    try:
+        import pynvml
+
+        found = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)}
+    except Exception:
+        return None
+    if os.getpid() in found or not torch.cuda.is_initialized():
+        return len(found - {os.getpid()})
+    return len(found) - 1 if found else None  # in a container this process has another number there

@@ -1,19 +1,19 @@
-"""Turns on a machine that many kernels share: one comparison at a time, and who else is training there now.
+"""The queue of a machine that many kernels share: one comparison at a time, and who else is training there now.
 
-Kernels on the same cores or the same GPU spoil each other's times. So a comparison waits until no other one goes on,
-first come, first served, and every run shows for as long as it lasts. Both are files in a folder that all users of
-the machine can write, ``SPEEDKIT_TURNS`` or ``speedkit-turns`` beside the other temporary files; ``ls -l`` shows them:
+Kernels on the same cores or the same GPU spoil each other's times. So a comparison waits for its turn, first come,
+first served, and every run is shown to the other kernels while it lasts. Both are files in a folder that all users of
+the machine can write, ``SPEEDKIT_TURNS`` or ``speedkit-turns`` among the temporary files; ``ls -l`` shows them:
 
-    wait-TIME-PROCESS-MARK   a comparison that waits, or whose turn it is; TIME in nanoseconds since 1970
+    wait-TIME-PROCESS-MARK   a comparison that waits or has its turn; TIME in nanoseconds since 1970
     run-TIME-PROCESS-MARK    a process that trains
-    turn                     empty, and left there: the comparison whose turn it is holds a lock on it
+    turn                     empty, and never removed: the comparison that has its turn holds a lock on it
 
-Neither a file's being there nor its content counts, but the lock that a process holds on it: the system drops it when
-the process ends, however it ends. They are record locks, as POSIX has them, which belong to one process: forked workers
-would inherit flock's and keep a dead kernel's turn. Two rules follow: in one process nobody opens its own files a
+What counts is neither that a file exists nor what is in it, but the lock that a process holds on it: the system drops
+the lock when the process ends, however it ends. They are POSIX record locks, which belong to one process; with flock,
+forked workers would inherit a lock and keep a dead kernel's turn. Two rules follow: no process opens its own files a
 second time, because closing them would drop the lock, and all comparisons of a process share one place.
 
-Nothing here is protected against a user who takes a place and keeps it on purpose: ``ls -l`` names that user.
+Nothing here protects against a user who takes a place and keeps it on purpose: ``ls -l`` names that user.
 """
 
 import contextlib
@@ -27,9 +27,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
-from speedkit import run
+from speedkit import hardware, run
 from speedkit.support.messages import _, ngettext
 from speedkit.support.settings import queue_folder
 
@@ -44,16 +42,17 @@ WAIT, RUN = "wait", "run"
 NAME = re.compile(r"(wait|run)-(\d{20})-(\d{1,10})-[0-9a-f]{8}")
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 WRITE = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
-NAP = 0.1  # seconds after which a comparison that waits can be stopped
-LOOK, RARELY = 0.25, 2.0  # seconds between two looks at the queue for each one ahead, and at most: thirty cost little
+NAP = 0.1  # seconds: a comparison that waits can be stopped this often
+LOOK, RARELY = 0.25, 2.0  # seconds from one look at the queue to the next, for each one ahead and at most: for thirty
+# kernels that costs little
 TRIES = 5  # at a folder that another process may just be making
-BUSY = 2  # from so many times the cores on, a load average is called high
+BUSY = 2  # a load average of more than this many times the cores is called high
 
-_own: set[str] = set()  # names of files that this process holds, or is about to
+_own: set[str] = set()  # names of the files that this process holds, or is about to
 
 
 class Ticket(NamedTuple):
-    """Another process's place in the queue, or its run: seconds since 1970, the process, and its user's name."""
+    """Another process's place in the queue, or its run: since when (seconds since 1970), and the user's name."""
 
     name: str
     since: float
@@ -62,7 +61,7 @@ class Ticket(NamedTuple):
 
 
 class OtherProcesses(NamedTuple):
-    """How many other processes train, and how many have a comparison that is going on or waits."""
+    """How many other processes train, and how many have a comparison that runs or waits."""
 
     runs: int
     comparisons: int
@@ -72,15 +71,15 @@ class OtherProcesses(NamedTuple):
 
 
 class Turn:
-    """The turn of one comparison. A context manager: it ends with the block, also where it was still waited for.
+    """The turn of one comparison. A context manager: the turn, or the wait for it, ends with the block.
 
-    wanted: False for one that neither waits nor lets others wait, like a smoke run.
+    wanted: False for a comparison that neither waits nor lets others wait, like a smoke run.
     """
 
     def __init__(self, wanted: bool = True):
         self.wanted = wanted
-        self.waited = 0.0  # seconds, 0 where it came at once
-        self.problem = ""  # why there was no waiting, where there should have been
+        self.waited = 0.0  # seconds; 0 if there was no need
+        self.problem = ""  # why it could not wait
 
     def __enter__(self):
         _queue.enter()
@@ -90,9 +89,9 @@ class Turn:
         _queue.leave()
 
     def waiting(self):
-        """Waits for the turn. A generator: it yields what it waits for, in words, some times a second.
+        """Waits for the turn. A generator: it yields what it waits for, in words, a few times a second.
 
-        Where the folder cannot be used there is no waiting, and ``problem`` says why.
+        If the folder cannot be used it does not wait, and ``problem`` says why.
         """
         began, failures = time.monotonic(), 0
         while self.wanted:
@@ -128,7 +127,7 @@ def _words(ahead):
 
 
 class Presence:
-    """A file of this process, kept for as long as anything in the process needs it."""
+    """A file of this process that is there as long as anything in the process needs it."""
 
     def __init__(self, kind):
         self.kind, self.guard, self.holders, self.file, self.path = kind, threading.RLock(), 0, None, None
@@ -144,10 +143,10 @@ class Presence:
                 self.drop()
 
     def show(self):
-        """Makes the file, unless it is there.
+        """Makes and locks the file, unless it is there.
 
         Raises:
-            OSError: it cannot be made, or not be locked.
+            OSError: it cannot be made or locked.
         """
         with self.guard:
             place = folder()
@@ -159,7 +158,7 @@ class Presence:
                 try:
                     self.file = open(self.path, "xb", buffering=0)  # noqa: SIM115 (its lock ends with it)
                     self.path.chmod(0o644)
-                    # Whoever looked between these lines took it for a dead process's and removed it.
+                    # A process that looked at it before it was locked took it for a dead one's and removed it.
                     if _try_lock(self.file.fileno()) and _is(self.path, self.file.fileno()):
                         return
                 except BaseException:
@@ -181,14 +180,14 @@ class Presence:
 
 
 class Queue(Presence):
-    """This process's place among the comparisons of the machine, and the lock of the one whose turn it is."""
+    """This process's place among the comparisons of the machine, and the lock of the one that has its turn."""
 
     def __init__(self):
         super().__init__(WAIT)
         self.lock = None
 
     def ahead(self) -> list[Ticket]:
-        """Who comes first; nobody: the turn is this process's now, or there is no queue.
+        """The comparisons that come first; none if it is this process's turn now, or there is no queue.
 
         Raises:
             OSError: the folder cannot be used.
@@ -227,7 +226,7 @@ _queue, _runs = Queue(), Presence(RUN)
 
 
 def _reset_after_fork():
-    """In a forked child, nothing is held: the locks stayed with the parent, and closing its files here leaves them."""
+    """A forked child holds nothing: the locks belong to the parent, and closing its files here does not drop them."""
     global _queue, _runs
     for file in filter(None, (_queue.file, _runs.file)):
         file.close()
@@ -241,12 +240,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-# Who is there
+# Who else is there
 
 
 @contextlib.contextmanager
 def active(wanted: bool = True):
-    """Shows other processes that this one trains, for as long as the block lasts; where it cannot, it is left out."""
+    """Shows other processes that this one trains, while the block lasts; if the folder cannot be used, it does not."""
     if not wanted:
         yield
         return
@@ -263,7 +262,7 @@ run.announced = active  # every training in this process
 
 
 def live_tickets(kind: str) -> list[Ticket]:
-    """The living files of one kind of other processes, the oldest first. Those of dead ones are removed.
+    """The files of one kind that living processes other than this one hold, oldest first; those of dead ones go.
 
     Raises:
         OSError: the folder cannot be used.
@@ -279,7 +278,7 @@ def live_tickets(kind: str) -> list[Ticket]:
 
 
 def others() -> OtherProcesses:
-    """How many other processes are there; none where the folder is switched off or cannot be used."""
+    """How many other processes there are; none if the queue is off or its folder cannot be used."""
     try:
         return OtherProcesses(len(live_tickets(RUN)), len(live_tickets(WAIT)))
     except OSError:
@@ -287,45 +286,40 @@ def others() -> OtherProcesses:
 
 
 def others_warning(found: OtherProcesses) -> str:
-    """What other runs mean for a time that is measured now, in a sentence; "" where there are none."""
+    """A sentence on what other runs mean for times that are measured now; "" if there are no other runs."""
     count = found.runs
     if not count:
         return ""
     compared = f" {_('(a comparison among them)')}" if found.comparisons else ""
     return ngettext(
-        "{n} other speedkit run is active on this machine{compared}: no time that is measured now is that of a run "
-        "alone.",
-        "{n} other speedkit runs are active on this machine{compared}: no time that is measured now is that of a run "
-        "alone.",
+        "{n} other speedkit run is active on this machine{compared}: a time measured now is not that of a run alone.",
+        "{n} other speedkit runs are active on this machine{compared}: a time measured now is not that of a run alone.",
         count,
         compared=compared,
     )
 
 
 def load(own: int = 1) -> str:
-    """A load average of the last minute that is high for this machine's cores, in a sentence; else "".
+    """A sentence on the machine's load average of the last minute, if it is high for its cores; else "".
 
+    A process that may use only some of the cores cannot tell from it how busy they are, so it says nothing.
     own: processes that this kernel itself keeps busy, its workers included.
     """
-    cores = psutil.cpu_count() or 1
+    cores = hardware.cores()
     try:
         average = os.getloadavg()[0]
-    except (AttributeError, OSError):  # Windows keeps none
+    except (AttributeError, OSError):  # Windows has none
         return ""
-    if not math.isfinite(average) or average <= BUSY * max(cores, own):
+    if cores < (os.cpu_count() or 1) or not math.isfinite(average) or average <= BUSY * max(cores, own):
         return ""
-    return _(
-        "The machine is loaded: on average of the last minute, {threads} threads wanted its {cores} cores.",
-        threads=f"{average:.0f}",
-        cores=cores,
-    )
+    return _("This machine is busy: load average {load} on {cores} cores.", load=f"{average:.0f}", cores=cores)
 
 
 def folder() -> Path | None:
-    """The folder of the turns, made where it is missing; None where ``SPEEDKIT_TURNS`` is "off".
+    """The folder of the queue, made if it is missing; None if ``SPEEDKIT_TURNS`` is "off".
 
     Raises:
-        OSError: it is no folder, or cannot be made.
+        OSError: it is not a folder, or cannot be made.
     """
     place = queue_folder()
     if place is None:
@@ -333,16 +327,16 @@ def folder() -> Path | None:
     with contextlib.suppress(FileExistsError):
         place.mkdir(parents=True)
         place.chmod(0o1777)  # everyone may add files, and remove their own
-    if not stat.S_ISDIR(place.lstat().st_mode):  # a link in the common folder may be somebody's trap
+    if not stat.S_ISDIR(place.lstat().st_mode):  # a link in the common folder may be a trap
         raise NotADirectoryError(None, "is not a folder", str(place))
     return place
 
 
 def _user_if_alive(path):
-    """The user of a file whose process is alive, else None; a dead process's file is removed."""
+    """The user whose living process holds a file, else None; a dead process's file is removed."""
     try:
         file = os.open(path, READ)
-    except OSError:  # gone, a link, or nothing that a process of ours has made
+    except OSError:  # gone, a link, or not made by speedkit
         return None
     try:
         status = os.fstat(file)
@@ -350,7 +344,7 @@ def _user_if_alive(path):
             return None
         if not _try_lock(file, shared=True):
             return _name(status.st_uid)
-        with contextlib.suppress(OSError):  # another user's, or open here, which Windows minds
+        with contextlib.suppress(OSError):  # another user's; on Windows, also because it is open here
             path.unlink()
     finally:
         os.close(file)
@@ -370,7 +364,7 @@ def _name(user):
 
 
 def _try_lock(file, shared=False):
-    """Whether the lock on an open file could be had at once."""
+    """Takes the lock on an open file if it is free; returns whether it was."""
     try:
         if fcntl is None:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)

@@ -1,4 +1,4 @@
-"""Drives the training loop in a thread of its own, so that buttons answer while it runs; one run at a time a kernel."""
+"""Drives the training loop in its own thread, so that buttons respond while it runs; one run at a time per kernel."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ _shown_in_cell = weakref.WeakValueDictionary()
 
 
 def stop_what_this_cell_showed(panel):
-    """When a cell is run again, the panel that it showed before is gone from the page: its run must not go on."""
+    """Stops the run of the panel that this cell showed before: once the cell is run again, it is gone from the page."""
     shell = get_ipython()
     parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
     cell = parent.get("metadata", {}).get("cellId")
@@ -41,19 +41,19 @@ _main_loop: asyncio.AbstractEventLoop | None = None
 
 
 class Runner:
-    """One training, in a daemon thread or in the caller's. It reads no widget: the recipe was copied at the click."""
+    """One training, in a daemon thread or in the caller's. It reads no widgets: the recipe was copied at the click."""
 
     def __init__(self, recipe: Recipe, watch):
-        """watch: a callable that gets each record of the run, and None when it has ended, in the run's thread."""
+        """watch: called in the run's thread with each record of the run, and with None when it has ended."""
         self.run, self.watch = Run(recipe.effective()), watch
-        self.problem = ""  # why it failed, in words; an exception would keep the run's tensors alive
+        self.problem = ""  # why it failed, in words: an exception would keep the run's tensors alive
         self._stop, self._over = threading.Event(), threading.Event()
 
     def start(self):
-        """Trains in the background. Ends the run that is going on in this kernel, whichever panel began it."""
+        """Trains in the background. Ends the run that is active in this kernel, whichever panel started it."""
         self._take_over()
         _to_train.put(self)
-        _begin_to_serve()
+        _start_trainer()
         stop_on_interrupt()
 
     def here(self):
@@ -65,7 +65,7 @@ class Runner:
             self._end()
 
     def stop(self):
-        """Asks the run to end after the step that it is in."""
+        """Asks the run to end after the current step."""
         self._stop.set()
 
     @property
@@ -73,7 +73,7 @@ class Runner:
         return not self._over.is_set()
 
     def join(self, timeout: float | None = None):
-        """Waits until the run has ended and the last record was handed on."""
+        """Waits until the run has ended and ``watch`` has been called for the last time."""
         self._over.wait(timeout)
 
     def _take_over(self):
@@ -83,9 +83,9 @@ class Runner:
             _current = self
 
     def in_background(self):
-        """Trains in the calling thread; what the training raises is in ``problem`` only."""
+        """Trains in the calling thread; what the training raises goes to ``problem`` only."""
         try:
-            with contextlib.suppress(Exception):  # it was put in words
+            with contextlib.suppress(Exception):  # ``problem`` explains it
                 self._drive()
         finally:
             self._end()
@@ -109,12 +109,12 @@ class Runner:
             self._over.set()
 
 
-def _begin_to_serve():
+def _start_trainer():
     """Starts the one thread in which this kernel's background runs are made.
 
-    A thread for each would be simpler, and leaves more memory behind with every run: OpenMP makes its team anew for
-    each thread that trains, and the C library gives what one frees to the next only in part. An executor's thread would
-    be waited for when the kernel ends, however long its run still takes.
+    A thread per run would be simpler, but memory would grow with every run: OpenMP makes a new team for each thread
+    that trains, and the C library gives the next thread only part of what one has freed. And an executor's thread would
+    hold the kernel up at its end, however long the run still took.
     """
     global _trainer
     with _starting:
@@ -127,24 +127,24 @@ def _serve():
     while True:
         try:
             _to_train.get().in_background()
-        except BaseException:  # a fault of the panel itself is seen, and the next run is made all the same
+        except BaseException:  # a fault of the panel itself is printed, and the next run goes ahead
             traceback.print_exc()
 
 
 def stop_all():
-    """Stops the run that is going on in this kernel, if there is one, and waits for its end."""
+    """Stops the run that is active in this kernel, if there is one, and waits for its end."""
     if _current is not None:
         _current.stop()
         _current.join()
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong, in a sentence, and what to do. The kit's own errors are such sentences already, in English."""
+    """What went wrong and what to do, in one sentence. The kit's own errors are such sentences already, in English."""
     words = message_of(error)
     if isinstance(error, ValueError | NotFinite):
         return words
     lines = words.splitlines()
-    line = lines[-1] if "Original Traceback" in words else lines[0]  # a worker's error, or a long one of torch's
+    line = lines[-1] if "Original Traceback" in words else lines[0]  # of a worker's error, or a long one of torch's
     if "shared memory" in words or ("No space left" in words and "/torch_" in words):
         return _(
             "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk', or give the container more of it "
@@ -153,13 +153,13 @@ def explain(error: BaseException) -> str:
     if "DataLoader worker" in words:
         how = re.search(r"killed by signal: [\w ]+", words)
         return _(
-            "A worker process ended unexpectedly{how}: run again; if it happens again, the machine may be short of "
+            "A worker process ended unexpectedly{how}: run again. If it happens again, the machine may be short of "
             "memory: choose fewer workers or smaller images.",
             how=f" ({how[0]})" if how else "",
         )
     if "DefaultCPUAllocator" in words:
         asked = re.search(r"allocate (\d+) bytes", words)
-        more = f" {_('({amount} more were needed)', amount=size(float(asked[1])))}" if asked else ""
+        more = f" {_('({amount} more was needed)', amount=size(float(asked[1])))}" if asked else ""
         return _(
             "Main memory is used up{more}: lower the batch size or the image size, or take a smaller network.",
             more=more,
@@ -172,7 +172,7 @@ def explain(error: BaseException) -> str:
 
 
 def _release_frames(error):
-    """Empties the frames of a traceback, which IPython keeps: they would hold the run's tensors."""
+    """Empties the frames of a traceback: IPython keeps it, and the frames would keep the run's tensors alive."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
@@ -181,8 +181,8 @@ def _release_frames(error):
 def stop_on_interrupt():
     """Lets the notebook's interrupt button stop the run, which an exception in the main thread would not reach.
 
-    ipykernel puts its own handler back after each message, so ours is installed a moment later, from the event loop of
-    the main thread: a button may be heard in another thread, which must not install handlers.
+    ipykernel restores its own handler after each message, so ours is installed a moment later, by the event loop of the
+    main thread: a button's click may be handled in another thread, which must not install handlers.
     """
     global _main_loop
     if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""Every environment variable and folder that speedkit reads, in one place."""
+"""Every ``SPEEDKIT_`` variable, and the folders that speedkit uses: read here and nowhere else."""
 
 import locale
 import os
@@ -9,57 +9,74 @@ from collections.abc import Mapping
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def smoke() -> bool:
-    """Whether ``SPEEDKIT_SMOKE=1`` asks for runs of a few steps only, as continuous integration does."""
-    return os.environ.get("SPEEDKIT_SMOKE", "") not in ("", "0")
+    """Whether ``SPEEDKIT_SMOKE`` asks for runs of a few steps only, as continuous integration does.
+
+    Raises:
+        ValueError: its value is neither a yes nor a no.
+    """
+    value = os.environ.get("SPEEDKIT_SMOKE", "").strip().lower()
+    if value not in ("", *YES, *NO):
+        raise ValueError(f"SPEEDKIT_SMOKE={value!r} is not allowed: give {' | '.join(YES + NO)}.")
+    return value in YES
 
 
 def data_folder() -> Path:
     """The folder of the four Fashion-MNIST files: ``SPEEDKIT_DATA``, or ``data`` beside the package."""
-    return Path(os.environ.get("SPEEDKIT_DATA") or REPOSITORY / "data")
+    return _folder("SPEEDKIT_DATA") or REPOSITORY / "data"
 
 
 def generated_folder() -> Path:
-    """The folder of everything that is made from them: ``SPEEDKIT_GENERATED``, or ``generated`` in the data folder."""
-    return Path(os.environ.get("SPEEDKIT_GENERATED") or data_folder() / "generated")
+    """The folder of all that is made from them: ``SPEEDKIT_GENERATED``, or ``generated`` in the data folder."""
+    return _folder("SPEEDKIT_GENERATED") or data_folder() / "generated"
 
 
 def learner_folder() -> Path:
     """The learner's own folder: ``SPEEDKIT_RUNS``, or ``runs`` beside the notebook.
 
-    In a terminal in the repository's own folder, that is ``notebooks/runs``, too.
+    In a terminal in the repository's top folder, that is ``notebooks/runs`` too.
     """
-    beside = REPOSITORY / "notebooks" if Path.cwd() == REPOSITORY else Path()
-    return Path(os.environ.get("SPEEDKIT_RUNS") or beside / "runs").absolute()
+    here = Path.cwd()
+    return _folder("SPEEDKIT_RUNS") or (REPOSITORY / "notebooks" if here == REPOSITORY else here) / "runs"
 
 
 def board_folder(folder=None) -> Path | None:
-    """The folder that is given, else the one that ``SPEEDKIT_BOARD`` names, else None."""
-    named = folder or os.environ.get("SPEEDKIT_BOARD")
-    return Path(named).expanduser().absolute() if named else None
+    """The folder of the class board: the one given, else the one that ``SPEEDKIT_BOARD`` names, else None."""
+    return _absolute(folder) if folder else _folder("SPEEDKIT_BOARD")
 
 
 def queue_folder() -> Path | None:
-    """The folder of the queue of this machine: ``SPEEDKIT_TURNS``, or one beside the temporary files; "off" is None."""
-    named = os.environ.get("SPEEDKIT_TURNS", "")
-    if named.lower() == "off":
+    """The folder of this machine's queue: ``SPEEDKIT_TURNS``, or one among the temporary files; None if it is "off"."""
+    value = os.environ.get("SPEEDKIT_TURNS", "").strip().lower()
+    if value in NO:
         return None
-    return Path(os.path.realpath(named) if named else os.path.join(tempfile.gettempdir(), "speedkit-turns"))
+    named = None if value in YES else _folder("SPEEDKIT_TURNS")
+    return Path(os.path.realpath(named)) if named else Path(tempfile.gettempdir(), "speedkit-turns")
+
+
+def _folder(name):
+    named = os.environ.get(name)
+    return _absolute(named) if named else None
+
+
+def _absolute(folder):
+    return Path(folder).expanduser().absolute()
 
 
 def wanted_language(available: tuple[str, ...]) -> str:
-    """The language that the environment asks for, or on Windows the system, among those that there are."""
+    """The language that the environment, or on Windows the system, asks for, among those available."""
     system = (locale.getlocale()[0] or "") if sys.platform == "win32" else ""
     return language_of(os.environ, system, available)
 
 
 def language_of(environment: Mapping[str, str], system: str = "", available: tuple[str, ...] = ("en", "fr")) -> str:
-    """The language that environment variables ask for, in gettext's order; ``system``: where they say nothing.
+    """The language that environment variables ask for, in gettext's order; ``system`` counts if none is set.
 
-    The first of SPEEDKIT_LANGUAGE, LC_ALL, LC_MESSAGES and LANG that is not empty counts. LANGUAGE, a list by
-    preference, comes before all locales but C. What is not ``available`` is "en".
+    The first of SPEEDKIT_LANGUAGE, LC_ALL, LC_MESSAGES and LANG that is not empty counts. LANGUAGE, a list in order of
+    preference, goes before every locale but C. A language that is not ``available`` gives "en".
     """
     names = ("SPEEDKIT_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
     name, value = next(((name, environment[name]) for name in names if environment.get(name)), ("", system))

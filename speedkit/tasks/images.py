@@ -1,4 +1,4 @@
-"""Where images come from, how they are split, and the loader that brings batches to the device."""
+"""The image task: where pictures come from, how they are split, the networks, and what counts as correct."""
 
 import contextlib
 import gzip
@@ -10,6 +10,7 @@ import shutil
 import socket
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,10 +29,10 @@ from speedkit.support.messages import N_
 from speedkit.support.settings import data_folder, generated_folder
 from speedkit.techniques import batchnorm as batchnorm_module
 
-SPLIT_SEED = 20_170_825  # of the one split into training and validation images that every recipe uses
+SPLIT_SEED = 20_170_825  # every recipe splits training from validation images by this one
 VALIDATION = 5_000
-PROBE = 1_000  # training images on which training accuracy is read
-FILE_SIZE = 64  # pixels a side at which the network sees stored pictures, unless the recipe says otherwise
+PROBE = 1_000  # training images that training accuracy is measured on
+FILE_SIZE = 64  # pixels on each side of a picture from a file or database, unless the recipe says otherwise
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 FILES = {
     ("train", "images"): "train-images-idx3-ubyte.gz",
@@ -41,43 +42,30 @@ FILES = {
 }
 
 
-# Fashion-MNIST
+# Sources: what reads image i of a data set. Classes of a module, so that every start method can send them to workers.
 
 
-def fashion_mnist(part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images uint8 [N, 1, 28, 28] and labels int64 [N] of "train" (60,000) or "test" (10,000).
+class Source:
+    """Images with ``labels`` int64 [N]; ``read`` gives the one at a position, uint8 [C, H, W]."""
 
-    Raises:
-        DataError: a file is missing, or its SHA-256 is not the one in ``SHA256SUMS``.
-    """
-    return _fashion_mnist(data_folder(), part)
+    def read_first(self, count: int, what: str):
+        """The first ``count`` images and labels. A generator: it yields Progress on ``what``, and returns both."""
+        images = []
+        try:
+            for position in range(count):
+                images.append(self.read(position))
+                if position % 50 == 0:
+                    yield Progress(what, position, count)
+        finally:
+            self.close()
+        return torch.stack(images), self.labels[:count]
 
-
-@lru_cache(maxsize=4)
-def _fashion_mnist(folder, part):
-    images = np.frombuffer(_verified(folder, FILES[part, "images"]), np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    labels = np.frombuffer(_verified(folder, FILES[part, "labels"]), np.uint8, offset=8)
-    return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
-
-
-def _verified(folder, name):
-    path, sums = folder / name, folder / "SHA256SUMS"
-    mend = "get it back with: git checkout -- data (or copy it from another copy of speedkit)."
-    try:
-        packed = path.read_bytes()
-        expected = sums.read_text(errors="replace").splitlines()
-    except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): {mend}") from error
-    if f"{hashlib.sha256(packed).hexdigest()}  {name}" not in expected:
-        raise DataError(f"{path} is damaged (its SHA-256 is not the one in SHA256SUMS): {mend}")
-    return gzip.decompress(packed)
+    def close(self):
+        """Closes what reading has opened; another read opens it again."""
 
 
-# Sources: what a data set needs to read image i. Classes at module level, so that any start method can send them.
-
-
-class Arrays:
-    """Images that are decoded already: ``read`` takes one out of uint8 [N, C, H, W], and resizes it if asked to."""
+class Arrays(Source):
+    """Images in memory, uint8 [N, C, H, W], which are resized if ``image_size`` is not their own."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, image_size: int | None = None):
         self.images, self.labels = images, labels
@@ -92,26 +80,30 @@ class Arrays:
             return self.images
         return torch.cat([_resized(some, self.image_size) for some in self.images.split(500)])
 
+    def read_first(self, count, what):
+        yield from ()  # too quick for any progress
+        return Arrays(self.images[:count], self.labels, self.image_size).all(), self.labels[:count]
 
-class Pictures:
-    """Picture files: ``read`` opens and decodes file i and cuts it to a square of ``image_size``."""
 
-    def __init__(self, paths: list, labels: torch.Tensor, image_size: int, mend: str = "replace or remove it."):
-        """mend: what to do about a file that cannot be read."""
-        self.paths, self.labels, self.image_size, self.mend = paths, labels, image_size, mend
+class Pictures(Source):
+    """Picture files, each cut to a square of ``image_size``. ``fix``: what to do about one that cannot be read."""
+
+    def __init__(self, paths: list, labels: torch.Tensor, image_size: int, fix: str = "replace or remove it."):
+        self.paths, self.labels, self.image_size, self.fix = paths, labels, image_size, fix
 
     def read(self, position: int) -> torch.Tensor:
         path = self.paths[position]
         try:
             return decoded(path, self.image_size)
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-            raise DataError(f"{path} cannot be read as a picture ({error}): {self.mend}") from error
+            raise DataError(f"{path} cannot be read as a picture ({error}): {self.fix}") from error
 
 
-class Blobs:
+class Blobs(Source):
     """JPEG BLOBs in a SQLite database: ``read`` is one query and one decoding. Each process has its own connection."""
 
     def __init__(self, path: Path, first: int, labels: torch.Tensor, image_size: int):
+        """first: the row of position 0."""
         self.path, self.first, self.labels, self.image_size = path, first, labels, image_size
         self.owner, self.connection = None, None
 
@@ -125,7 +117,7 @@ class Blobs:
             (blob,) = self.connection.execute(query, (self.first + position,)).fetchone()
             return decoded(io.BytesIO(blob), self.image_size)
         except (sqlite3.Error, TypeError, OSError) as error:
-            raise DataError(f"{self.path} is damaged ({error}): delete it, and it will be made anew.") from error
+            raise DataError(f"{self.path} is damaged ({error}): delete it, and it will be made again.") from error
 
     def close(self):
         if self.owner == os.getpid():
@@ -136,10 +128,21 @@ class Blobs:
         return self.__dict__ | {"owner": None, "connection": None}
 
 
-class Wrapped:
-    """A torchvision data set that is on this disk."""
+class Rendered(Source):
+    """Pictures that go through the same JPEG as stored ones, but are made when they are read."""
 
-    def __init__(self, dataset, positions: list, labels: torch.Tensor, image_size: int):
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, stored_size: int, image_size: int):
+        self.images, self.labels, self.stored_size, self.image_size = images, labels, stored_size, image_size
+
+    def read(self, position: int) -> torch.Tensor:
+        jpeg = rendered(self.images[position], position, self.stored_size)
+        return decoded(io.BytesIO(jpeg), self.image_size)
+
+
+class Wrapped(Source):
+    """Some images of a data set of torchvision's."""
+
+    def __init__(self, dataset, positions: Sequence[int], labels: torch.Tensor, image_size: int):
         self.dataset, self.positions, self.labels, self.image_size = dataset, positions, labels, image_size
 
     def read(self, position: int) -> torch.Tensor:
@@ -174,20 +177,20 @@ class Data:
     """A split data set: the training source, and what is decoded before the clock starts, whatever the switches say.
 
     ``validation`` and ``probe`` are (images uint8 [M, C, H, W], labels int64 [M]); ``probe`` are the first training
-    images; ``mean`` and ``std`` are float [C], of the probe's pixels. ``making_s``: seconds in which a generated set
-    was made, which only the first run with it has to do.
+    images; ``mean`` and ``std`` are float [C], of the probe's pixels. ``making_s``: seconds spent making a generated
+    set, 0 if it was there already.
     """
 
-    train: Arrays | Pictures | Blobs | Wrapped
+    train: Source
     validation: tuple[torch.Tensor, torch.Tensor]
     probe: tuple[torch.Tensor, torch.Tensor]
-    test: "Arrays | Pictures | Rendered | Wrapped"
+    test: Source
     classes: tuple[str, ...]
     making_s: float = 0.0
 
     def read_test(self):
-        """Images and labels of the test set, decoded now. A generator: yields :class:`Progress`, returns both."""
-        return read_all(self.test, len(self.test.labels), "test images decoded")
+        """Images and labels of the test set, decoded now. A generator: it yields :class:`Progress` and returns both."""
+        return self.test.read_first(len(self.test.labels), N_("test images decoded"))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -206,7 +209,7 @@ def load(recipe: Recipe):
     """The data of a recipe. A generator: it yields :class:`Progress` while it works and returns :class:`Data`.
 
     Raises:
-        DataError: images are missing or damaged, or too few.
+        DataError: images are missing or damaged, or there are too few.
     """
     kind, _, rest = recipe.data.partition(":")
     making_s = 0.0
@@ -223,37 +226,64 @@ def load(recipe: Recipe):
         raise DataError(
             f"{recipe.data} has {count} training images, fewer than batch_size={recipe.batch_size}: lower it."
         )
-    validation = yield from read_all(validation, len(validation.labels), N_("validation images decoded"))
-    probe = yield from read_all(train, min(PROBE, count), N_("training images decoded for the accuracy"))
+    validation = yield from validation.read_first(len(validation.labels), N_("validation images decoded"))
+    probe = yield from train.read_first(min(PROBE, count), N_("training images decoded for the accuracy"))
     return Data(train, validation, probe, test, classes, making_s)
 
 
-def read_all(source, count, what):
-    if isinstance(source, Arrays):
-        return Arrays(source.images[:count], source.labels, source.image_size).all(), source.labels[:count]
-    images = []
-    for position in range(count):
-        images.append(source.read(position))
-        if position % 50 == 0:
-            yield Progress(what, position, count)
-    return torch.stack(images), source.labels[:count]
+def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """How many of a batch's labels the logits [B, classes] name: what accuracy counts."""
+    return (logits.argmax(1) == labels).sum()
 
 
 def _split(count):
     return torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
-def _from_arrays(recipe):
+# Fashion-MNIST
+
+
+def fashion_mnist(part: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images uint8 [N, 1, 28, 28] and labels int64 [N] of "train" (60,000) or "test" (10,000).
+
+    Raises:
+        DataError: a file is missing, or its SHA-256 is not the one in ``SHA256SUMS``.
+    """
+    return _fashion_mnist(data_folder(), part)
+
+
+@lru_cache(maxsize=4)
+def _fashion_mnist(folder, part):
+    images = np.frombuffer(_verified(folder, FILES[part, "images"]), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    labels = np.frombuffer(_verified(folder, FILES[part, "labels"]), np.uint8, offset=8)
+    return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
+
+
+def _verified(folder, name):
+    path, sums = folder / name, folder / "SHA256SUMS"
+    fix = "get it back with: git checkout -- data (or copy it from another copy of speedkit)."
+    try:
+        packed = path.read_bytes()
+        expected = sums.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): {fix}") from error
+    if f"{hashlib.sha256(packed).hexdigest()}  {name}" not in expected:
+        raise DataError(f"{path} is damaged (its SHA-256 is not the one in SHA256SUMS): {fix}")
+    return gzip.decompress(packed)
+
+
+def _fashion_mnist_split(recipe):
+    """All images and labels, and the positions of those to train on and of those to validate on."""
     images, labels = fashion_mnist("train")
     order = _split(len(images))
-    train, held_out = order[:-VALIDATION][: recipe.subset], order[-VALIDATION:]
+    return images, labels, order[:-VALIDATION][: recipe.subset], order[-VALIDATION:]
+
+
+def _from_arrays(recipe):
+    images, labels, train, validation = _fashion_mnist_split(recipe)
     size = recipe.image_size
-    return (
-        Arrays(images[train], labels[train], size),
-        Arrays(images[held_out], labels[held_out], size),
-        Arrays(*fashion_mnist("test"), size),
-        CLASSES,
-    )
+    parts = [Arrays(images[positions], labels[positions], size) for positions in (train, validation)]
+    return *parts, Arrays(*fashion_mnist("test"), size), CLASSES
 
 
 def _from_folder(recipe, path):
@@ -264,11 +294,9 @@ def _from_folder(recipe, path):
     except OSError as error:
         raise DataError(f"{path} is not a folder of class folders with pictures: {error}") from error
     order = _split(len(found.samples)).tolist()
-    paths = [found.samples[i][0] for i in order]
-    labels = torch.tensor([found.samples[i][1] for i in order])
-    held = max(1, len(order) // 10)  # a tenth to validate, a tenth to test
-    parts = slice(2 * held, None), slice(0, held), slice(held, 2 * held)
-    size = recipe.image_size or FILE_SIZE
+    paths, labels = [found.samples[i][0] for i in order], torch.tensor(found.targets)[order]
+    held, size = max(1, len(order) // 10), recipe.image_size or FILE_SIZE
+    parts = slice(2 * held, None), slice(0, held), slice(held, 2 * held)  # a tenth to validate, a tenth to test
     train, validation, test = (Pictures(paths[part], labels[part], size) for part in parts)
     train.paths, train.labels = train.paths[: recipe.subset], train.labels[: recipe.subset]
     return train, validation, test, tuple(found.classes)
@@ -281,83 +309,64 @@ def _from_torchvision(recipe, name, root=None):
     if name not in datasets.__all__:
         raise DataError(f"torchvision has no data set {name!r}.")
     try:
-        train, test = (getattr(datasets, name)(root, train=part, download=False) for part in (True, False))
+        train, test = _train_and_test(getattr(datasets, name), root)
     except TypeError as error:
         raise DataError(f"torchvision's {name} has no train and test part that speedkit can use ({error}).") from error
     except (RuntimeError, OSError) as error:
         raise DataError(f"{name} is not in {root}: {error}") from error
+    labels, test_labels = _labels(train), _labels(test)
     size = recipe.image_size or np.asarray(train[0][0]).shape[0]
     order = _split(len(train)).tolist()
-    held = min(VALIDATION, len(order) // 10)
+    held = min(VALIDATION, max(1, len(order) // 10))
+    parts = [Wrapped(train, part, labels[part], size) for part in (order[:-held][: recipe.subset], order[-held:])]
+    classes = getattr(train, "classes", None) or range(int(torch.cat([labels, test_labels]).max()) + 1)
+    return *parts, Wrapped(test, range(len(test)), test_labels, size), tuple(map(str, classes))
 
-    def part(dataset, positions):
-        targets = getattr(dataset, "targets", None)
-        targets = [dataset[i][1] for i in range(len(dataset))] if targets is None else targets
-        return Wrapped(dataset, positions, torch.as_tensor(targets)[positions].long(), size)
 
-    classes = tuple(getattr(train, "classes", ())) or tuple(str(i) for i in range(10))
-    return (
-        part(train, order[:-held][: recipe.subset]),
-        part(train, order[-held:]),
-        part(test, list(range(len(test)))),
-        classes,
-    )
+def _train_and_test(dataset, root):
+    try:
+        return [dataset(root, train=part, download=False) for part in (True, False)]
+    except TypeError:  # some, like SVHN, name their parts
+        return [dataset(root, split=part, download=False) for part in ("train", "test")]
+
+
+def _labels(dataset):
+    for labels in (getattr(dataset, name, None) for name in ("targets", "labels")):
+        if labels is not None:
+            return torch.as_tensor(labels).long()
+    return torch.tensor([dataset[i][1] for i in range(len(dataset))])
 
 
 # The generated sets: the same clothes as colour JPEGs, in files or as BLOBs in a SQLite database
 
 
 def rendered(image: torch.Tensor, position: int, size: int) -> bytes:
-    """One 28 x 28 picture as a colour JPEG of ``size`` x ``size``, tinted at random by its position.
-
-    image: uint8 [1, 28, 28].
-    """
+    """One picture, uint8 [1, 28, 28], as a colour JPEG of ``size`` x ``size`` pixels; its position decides the tint."""
     grey = Image.fromarray(image[0].numpy()).resize((size, size), Image.Resampling.BILINEAR)
     draw = random.Random(position)
-    bands = [grey.point([round(level * strength) for level in range(256)]) for strength in _tint(draw)]
+    strengths = [draw.uniform(0.4, 1.0) for _ in range(3)]
+    bands = [grey.point([round(level * strength) for level in range(256)]) for strength in strengths]
     file = io.BytesIO()
     Image.merge("RGB", bands).save(file, "JPEG", quality=90)
     return file.getvalue()
 
 
-def _tint(draw):
-    return [draw.uniform(0.4, 1.0) for _ in range(3)]
-
-
 def _from_generated(recipe):
-    images, labels = fashion_mnist("train")
-    order = _split(len(images))
-    train, held_out = order[:-VALIDATION][: recipe.subset], order[-VALIDATION:]
-    held_out = held_out[: max(200, min(VALIDATION, len(train) // 4))]
-    chosen = torch.cat([train, held_out])
+    images, labels, train, validation = _fashion_mnist_split(recipe)
+    validation = validation[: max(200, min(VALIDATION, len(train) // 4))]
+    chosen, stored, size = torch.cat([train, validation]), recipe.stored_size, recipe.image_size or FILE_SIZE
     start = time.perf_counter()
-    target = yield from _generated(recipe.data, images, chosen, recipe.stored_size)
+    target = yield from _generated(recipe.data, images, chosen, stored)
     making_s = time.perf_counter() - start
-    count, size = len(train), recipe.image_size or FILE_SIZE
-    test_images, test_labels = fashion_mnist("test")
-    stored = recipe.stored_size
-    test = Rendered(test_images[: len(held_out)], test_labels[: len(held_out)], stored, size)
+    labels, count = (labels[train], labels[validation]), len(train)
     if recipe.data == "sqlite":
-        parts = Blobs(target, 0, labels[train], size), Blobs(target, count, labels[held_out], size)
+        parts = [Blobs(target, first, part, size) for first, part in zip((0, count), labels, strict=True)]
     else:
         paths = [target / _file_name(i) for i in range(len(chosen))]
-        mend = f"delete {target}, and it will be made anew."
-        parts = [
-            Pictures(paths[part], labels[positions], size, mend)
-            for part, positions in ((slice(count), train), (slice(count, None), held_out))
-        ]
+        fix = f"delete {target}, and it will be made again."
+        parts = [Pictures(paths[:count], labels[0], size, fix), Pictures(paths[count:], labels[1], size, fix)]
+    test = Rendered(*(part[: len(validation)] for part in fashion_mnist("test")), stored, size)
     return *parts, test, CLASSES, making_s
-
-
-class Rendered:
-    """Test pictures that go through the same JPEG as the stored ones, made when they are read."""
-
-    def __init__(self, images, labels, stored_size, image_size):
-        self.images, self.labels, self.stored_size, self.image_size = images, labels, stored_size, image_size
-
-    def read(self, position: int) -> torch.Tensor:
-        jpeg = rendered(self.images[position], position, self.stored_size)
-        return decoded(io.BytesIO(jpeg), self.image_size)
 
 
 def _file_name(position):
@@ -365,7 +374,7 @@ def _file_name(position):
 
 
 def _generated(kind, images, chosen, size):
-    """Makes the set where it is not there yet: under a temporary name, then renamed, so that it is whole or absent."""
+    """Makes the set unless it is there: under a temporary name, then renamed, so that it is whole or absent."""
     target = generated_folder() / f"{kind}-{size}-{len(chosen)}{'.sqlite' if kind == 'sqlite' else ''}"
     if os.path.exists(target):
         if not os.access(target, os.R_OK):
@@ -384,11 +393,15 @@ def _generated(kind, images, chosen, size):
         for done in write(temporary, jpegs):
             if done % 50 == 0:
                 yield Progress(what, done, len(chosen))
-        _rename(temporary, target)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.exists():  # else another kernel was faster: its set is whole, and ours is not needed
+                raise
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{target} could not be made ({reason}): free some disk, or name a folder that can be written "
+            f"{target} could not be made ({reason}): free some disk space, or name a folder that can be written "
             "in the environment variable SPEEDKIT_GENERATED."
         ) from error
     finally:
@@ -414,32 +427,27 @@ def _write_sqlite(temporary, jpegs):
             yield position
 
 
-def _rename(temporary, target):
-    try:
-        os.rename(temporary, target)
-    except OSError:
-        if not target.exists():  # else another kernel was first: its set is whole, and ours is not needed
-            raise
-
-
-def _remove(path):
-    if os.path.isdir(path):  # path.is_dir() would raise where another user's folder may not be looked into
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
 def _remove_leftovers(folder):
-    """Removes what a killed process of this machine left half made; in a container it may have had our own number."""
+    """Removes what killed processes of this machine left half made; in a container one may have had our number."""
     for path in folder.glob(f".*.{socket.gethostname()}.*.tmp"):
         pid = path.name.split(".")[-2]
         if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
             _remove(path)
 
 
+def _remove(path):
+    if os.path.isdir(path):  # path.is_dir() would raise if another user's folder may not be read
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+# The networks
+
+
 class Normalise(nn.Module):
-    """uint8 [B, C, H, W] to float32 with zero mean and unit variance a channel."""
+    """uint8 [B, C, H, W] to float32 with zero mean and unit variance in each channel."""
 
     def __init__(self, mean: torch.Tensor, std: torch.Tensor):
         """mean, std: float [C], of pixel values from 0 to 255."""
