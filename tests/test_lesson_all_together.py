@@ -328,7 +328,7 @@ def test_a_comparison_without_a_claim_is_about_nothing():
 
 def test_where_nothing_can_be_written_the_comparison_says_so(own_folder):
     own_folder.write_text("a file where the folder should be")
-    assert "could not be kept" in save_result(cache_comparison()).notes[-1]
+    assert "could not be saved" in save_result(cache_comparison()).notes[-1]
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format": 1, "kind": "prediction"}'])
