@@ -51,7 +51,7 @@ def test_the_board_fills_by_itself(board):
             expect_rows(page, 16)
     expect_rows(page, 30)
     chart = page.locator(".sk-board-chart")
-    for words in ("Ada", "learner 29", "machine 9", "Core i7, 1 core", "Tesla T4", "The same technique wins here"):
+    for words in ("Ada", "learner 29", "learner 9", "Core i7, 1 core", "Tesla T4", "The same technique wins here"):
         expect(chart).to_contain_text(words)
     assert "predicted lower, × 0.400" in chart.get_attribute("aria-label")
 
@@ -70,7 +70,7 @@ def test_a_file_that_somebody_made_up_is_named_and_nothing_in_it_is_run(board):
     (folder / "<img src=x onerror=alert(1)>.json").write_text("{")
     share(compared(machine=card(name=SCRIPT)), SCRIPT[:40], folder)
     expect_rows(page, 1)
-    expect(page.locator(".sk-skipped")).to_contain_text("<img src=x onerror=alert(1)>.json is skipped: it is not JSON")
+    expect(page.locator(".sk-skipped")).to_contain_text("Skipped <img src=x onerror=alert(1)>.json: it is not JSON")
     expect(page.locator(".sk-board-row")).to_contain_text("<script>alert(1)")
     assert page.locator(".sk-board img, .sk-board script").count() == 0
     assert dialogs == []

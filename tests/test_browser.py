@@ -52,7 +52,7 @@ functional.cross_entropy = cross_entropy"""
 LOOK = """() => {
     const chart = document.querySelector('.sk-chart'), seen = window.speedkitSeen ??= {steps: [], titles: []};
     if (/^Step [0-9,]+ of/.test(document.querySelector('.sk-status').textContent.trim())) {
-        const title = /time of a step|images per second|training loss/;
+        const title = /time per step|images per second|training loss/;
         const words = [...chart.querySelectorAll('text')].map(text => text.textContent).filter(t => title.test(t));
         for (const [name, value] of [['steps', Number(chart.dataset.n)], ['titles', words.join('; ')]])
             if (!seen[name].includes(value)) seen[name].push(value);
@@ -98,10 +98,10 @@ def test_the_first_notebook_runs_to_its_end(page, smoke_server):
     expect(panels.nth(1).locator(".sk-chart")).to_have_attribute("data-n", "6")
     expect(panels.nth(1)).to_contain_text("this run: ram cache")
     expect(page.get_by_text("This machine:", exact=True)).to_be_visible()
-    for heading, rows in (("times the last row", 3), ("validation accuracy", 2)):
+    for heading, rows in (("relative to the last row", 3), ("validation accuracy", 2)):
         table = page.locator(".jp-OutputArea table", has=page.get_by_role("columnheader", name=heading)).first
         expect(table.locator("tbody tr")).to_have_count(rows)
-    expect(page.get_by_text("no figure here means anything").first).to_be_visible()
+    expect(page.get_by_text("these numbers mean nothing").first).to_be_visible()
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

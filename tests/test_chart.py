@@ -278,7 +278,7 @@ def test_a_series_without_figures_says_so():
     assert words(parsed(ODD["all nan"])).count("n/a on this machine") == 4
     assert words(parsed(run_of(5, memory=math.nan))).count("n/a on this machine") == 1
     assert "waiting: n/a on this machine" in words(parsed(run_of(5, wait_s=math.nan, step_s=0.01)))
-    assert words(parsed(ODD["no step"])).count("no step yet") == 4
+    assert words(parsed(ODD["no step"])).count("no steps yet") == 4
 
 
 def test_a_missing_figure_is_a_gap():
@@ -338,11 +338,11 @@ def test_text_has_the_last_figures_of_all_runs():
     said = chart.text(run_of(50, epochs=2), [run_of(20, status="finished", recipe=Recipe(batch_size=64, workers=2))])
     assert said.splitlines() == [
         "baseline (running): step 50",
-        "time of a step: 2 ms waiting for data + 3 ms computing",
+        "time per step: 2 ms waiting for data + 3 ms computing",
         "memory of the processes (resident): 300.0 MiB",
         "images per second: 12,800",
         "training loss 1, validation accuracy 85.0%",
-        "earlier, 2 workers: 5 ms a step, 300.0 MiB, 12,800 images/s, validation accuracy n/a",
+        "earlier, 2 workers: 5 ms per step, 300.0 MiB, 12,800 images/s, validation accuracy n/a",
     ]
 
 
@@ -360,6 +360,18 @@ def test_the_figure_has_the_same_axes_and_lines():
     assert [len(axes.collections) for axes in drawn.axes[:4]] == [3, 1, 1, 1]
     np.testing.assert_allclose(drawn.axes[1].lines[0].get_ydata(), 300)
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["this run: baseline (2)", "baseline"]
+
+
+def test_the_figure_is_drawn_in_the_default_style_whatever_the_learner_set():
+    import matplotlib
+    import matplotlib.style
+
+    run, earlier = run_of(50, status="finished", epochs=2), [run_of(50, status="finished")]
+    plain = chart.png(run, earlier)
+    with matplotlib.style.context("dark_background"):
+        dark = chart.png(run, earlier)
+        assert matplotlib.rcParams["axes.facecolor"] == "black"  # as the learner left it
+    assert dark == plain
 
 
 def test_png_is_drawn_in_threads_without_pyplot_and_mathtext(monkeypatch):

@@ -24,7 +24,6 @@ from babel.messages.pofile import read_po, write_po
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
-from speedkit.locale.french import KEPT, SAID
 
 import speedkit
 from speedkit import hardware
@@ -291,12 +290,12 @@ def test_what_the_table_lacks_is_said_in_english(french):
     assert _("Some learner's own words: 12 of 13 pairs.") == "Some learner's own words: 12 of 13 pairs."
 
 
-@pytest.mark.parametrize(("n", "en", "fr"), [(0, "0 machines", "0 machine"), (1, "1 machine", "1 machine")])
+@pytest.mark.parametrize(("n", "en", "fr"), [(0, "0 learners", "0 élève"), (1, "1 learner", "1 élève")])
 def test_plurals(n, en, fr):
-    assert ngettext("{n} machine", "{n} machines", n) == en
+    assert ngettext("{n} learner", "{n} learners", n) == en
     language("fr")
-    assert ngettext("{n} machine", "{n} machines", n) == fr
-    assert ngettext("{n} machine", "{n} machines", 1200) == "1\N{NARROW NO-BREAK SPACE}200 machines"
+    assert ngettext("{n} learner", "{n} learners", n) == fr
+    assert ngettext("{n} learner", "{n} learners", 1200) == "1\N{NARROW NO-BREAK SPACE}200 élèves"
 
 
 def test_thousands_are_never_a_comma_in_french():
@@ -448,7 +447,7 @@ def shown_of(comparison):
 def test_nothing_english_is_left_in_a_comparison(masked):
     for comparison in comparisons():
         comparison.notes = [
-            Message("It waited {time} for its turn among the comparisons on this machine.", time="3 s"),
+            Message("It waited {time} for its turn in the queue of this machine.", time="3 s"),
             N_("The disk cache was filled before the first counted run: it is compared warm."),
         ]
         assert left(shown_of(comparison), "it broke") == []

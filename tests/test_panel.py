@@ -16,9 +16,10 @@ from nbclient import NotebookClient
 
 from speedkit.lab import panel as panel_module
 from speedkit.lab import runner as runner_module
-from speedkit.lab.panel import KEPT, Panel
+from speedkit.lab.panel import EARLIER, Panel
 from speedkit.lab.runner import explain, stop_all
 from speedkit.recipe import SWITCHES, Recipe
+from speedkit.run import Run
 from speedkit.support import errors
 from speedkit.support.errors import NotFinite
 
@@ -166,7 +167,7 @@ def test_the_lesson_s_switch_is_marked():
 
 @pytest.mark.parametrize("wrong", [{"front": "caching"}, {"settings": ("rate",)}, {"settings": ("cache",)}])
 def test_names_that_there_are_not_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"is not a switch: give|is not allowed: the six switches"):
+    with pytest.raises(ValueError, match=r"is not a switch: choose|is not allowed: besides the switches"):
         Panel(**wrong)
 
 
@@ -193,6 +194,22 @@ def test_texts_are_escaped(panel):
     panel.start()
     assert "&lt;b&gt;" in alert(panel)
     assert "<b>" not in alert(panel)
+
+
+def test_no_note_label_or_name_of_a_machine_becomes_html(panel, monkeypatch):
+    evil = "<img src=x onerror='alert(1)'>\"&"
+    monkeypatch.setattr(Run, "label", evil)
+    monkeypatch.setattr(Run, "where_time_goes", lambda run: evil)
+    monkeypatch.setattr(panel._other_work, "look", lambda: [evil])
+    run = panel.run(steps=2)
+    run.note(evil)
+    panel._draw()
+    panel._other_work.look = lambda: [evil]
+    panel._show_other_work()
+    panel._show_status(evil)
+    for shown in (panel.where, panel.picture, panel.beside, panel.status):
+        assert "&lt;img src=x" in shown.value
+        assert "<img" not in shown.value
 
 
 # run(): in the cell
@@ -254,7 +271,7 @@ def test_what_this_machine_cannot_do_is_said_and_the_run_before_stays(panel):
     picture, kept = panel.picture.value, panel._keepsake
     with pytest.raises(errors.CannotRun, match="tf32"):
         panel.run(precision="tf32")
-    assert "precision=&#x27;tf32&#x27; needs an NVIDIA GPU" in alert(panel)
+    assert "precision=&#39;tf32&#39; needs an NVIDIA GPU" in alert(panel)
     assert "Failed before the first step." in panel.status.value
     assert panel.runs == [before]
     assert panel.picture.value == picture
@@ -462,10 +479,10 @@ def test_missing_images_are_said_and_the_next_run_works(quick):
 
 def test_earlier_runs_stay_on_the_axes_up_to_a_number(panel):
     panel.recipe = panel.recipe.but(steps=2)
-    for _ in range(KEPT + 2):
+    for _ in range(EARLIER + 2):
         panel.run()
-    assert len(panel.runs) == KEPT + 2
-    assert panel._keepsake["text/plain"].count("earlier, ") == KEPT
+    assert len(panel.runs) == EARLIER + 2
+    assert panel._keepsake["text/plain"].count("earlier, ") == EARLIER
     assert panel._earlier() == panel.runs[1:-1]
 
 

@@ -77,8 +77,8 @@ def test_what_a_value_means(metric, value, direction, size):
     [
         (lambda: predict("caching", step_s=0.5), r"technique='caching' is not allowed: give precision \| .*cache"),
         (lambda: predict("cache", steps=0.5), r"metric='steps' is not allowed: give step_s \| "),
-        (lambda: predict("cache"), r"Say of what.*step_s"),
-        (lambda: Prediction("cache"), r"Say of what.*step_s"),
+        (lambda: predict("cache"), r"needs a metric: step_s"),
+        (lambda: Prediction("cache"), r"needs a metric: step_s"),
         (lambda: predict("cache", step_s="faster"), r"step_s='faster' is not allowed: give lower \| higher \| same"),
         (lambda: predict("cache", step_s=0), "step_s='0' is not allowed.*0.5 is half of the baseline's"),
         (lambda: predict("cache", step_s=-2), "step_s='-2' is not allowed"),
@@ -111,7 +111,7 @@ def test_the_first_commitment_stays():
     again = predict("cache", step_s=0.9, reads="lower")
     assert again.guesses["step_s"] == first.guesses["step_s"]
     assert again.guesses["reads"].direction == "lower"
-    assert again.notes == ["time per step (mean): you had committed to “lower, × 0.5” before, and that stays."]
+    assert again.notes == ["time per step (mean): you committed to “lower, × 0.5” before, and that stands."]
     assert not predict("cache", step_s=0.5).notes  # the cell run again
 
 
@@ -257,7 +257,7 @@ def test_where_nothing_can_be_stored_it_is_kept_for_the_session(monkeypatch, tmp
     prediction = predict("cache", step_s=0.5)
     assert prediction.guesses["step_s"].size == 0.5
     (note,) = prediction.notes
-    assert "kept until this kernel ends only" in note
+    assert "lasts only until the kernel ends" in note
     assert prediction.commit("step_s", 0.9).size == 0.5
 
 
@@ -290,7 +290,7 @@ def test_the_form_commits_what_it_shows_and_locks(metric, direction, size, text)
         assert not form.size.disabled
         form.size.value = size
     assert not form.button.disabled
-    assert f"You are about to say: {text}." in form.line.value
+    assert f"Your prediction: {text}." in form.line.value
     assert not prediction.guesses
     form.button.click()
     assert str(prediction.guesses[metric]) == text
@@ -336,7 +336,7 @@ def test_a_form_shows_what_was_committed_elsewhere():
     form.button.click()
     assert slow.guesses["step_s"].size == 0.5
     assert form.line.value.startswith("Committed: lower, × 0.5.")
-    assert "you had committed to “lower, × 0.5” before, and that stays" in form.line.value
+    assert "you committed to “lower, × 0.5” before, and that stands" in form.line.value
     assert Prediction("cache", "step_s").forms["step_s"].button.disabled
 
 
@@ -361,9 +361,10 @@ class Shown:
 
 @pytest.fixture
 def shown(monkeypatch):
-    display = Shown()
-    monkeypatch.setattr(sys.modules["speedkit.classroom.prediction"], "display", display)
-    return display
+    shown = Shown()
+    for module in ("speedkit.classroom.prediction", "speedkit.lab.display"):
+        monkeypatch.setattr(sys.modules[module], "display", shown)
+    return shown
 
 
 def test_shown_as_a_form_until_all_is_committed_and_as_text_then(shown):
@@ -403,28 +404,28 @@ WIDE = {"ratio": 1.0, "spread": 0.5}
 @pytest.mark.parametrize(
     ("value", "measured", "points", "of", "words"),
     [
-        (0.5, {"ratio": 0.5, "spread": 0.02}, 2, 2, "the size lies inside the interval"),
+        (0.5, {"ratio": 0.5, "spread": 0.02}, 2, 2, "the size is inside the interval"),
         (0.5, {"ratio": 0.4, "spread": 0.02}, 2, 2, "within a factor of two"),
-        (0.5, {"ratio": 0.9, "spread": 0.02}, 1, 2, "The effect was smaller than you said: × 0.900"),
-        (0.5, {"ratio": 0.2, "spread": 0.02}, 1, 2, "The effect was larger than you said: × 0.200"),
+        (0.5, {"ratio": 0.9, "spread": 0.02}, 1, 2, "The effect was smaller than you predicted: × 0.900"),
+        (0.5, {"ratio": 0.2, "spread": 0.02}, 1, 2, "The effect was larger than you predicted: × 0.200"),
         # Less than a factor of two apart as ratios, and yet no good guess:
-        (0.95, {"ratio": 0.55, "spread": 0.02}, 1, 2, "larger than you said"),
+        (0.95, {"ratio": 0.55, "spread": 0.02}, 1, 2, "larger than you predicted"),
         # A factor of two apart as logarithms, and yet no good guess:
-        (0.01, {"ratio": 0.1, "spread": 0.02}, 1, 2, "smaller than you said"),
+        (0.01, {"ratio": 0.1, "spread": 0.02}, 1, 2, "smaller than you predicted"),
         ("lower", {"ratio": 0.5, "spread": 0.02}, 1, 1, "Next time, commit to a size"),
         (2.0, {"ratio": 0.5, "spread": 0.02}, 0, 2, "It went the other way here: × 0.500"),
         ("higher", {"ratio": 0.5, "spread": 0.02}, 0, 1, "other way"),
         ("same", {"ratio": 0.5, "spread": 0.02}, 0, 1, "It did change here: × 0.500"),
-        ("same", {"ratio": 1.0, "spread": 0.02}, 1, 1, "The direction agrees."),
-        ("same", {"ratio": 0.97, "spread": 0.005}, 1, 1, "The direction agrees."),  # a difference, but of no account
-        ("lower", {"ratio": 0.97, "spread": 0.005}, 1, 1, "The direction agrees."),
-        ("same", WIDE, 0, 0, "scatter too much"),
-        ("lower", WIDE, 0, 0, "scatter too much"),
-        (0.5, WIDE, 0, 0, "scatter too much"),
-        ("lower", {"ratio": 1.0, "spread": 0.02}, 0, 1, "one of a tenth that way is excluded"),
-        (0.5, {"ratio": 1.0, "spread": 0.02}, 0, 2, "one of a tenth that way is excluded"),
-        ("higher", {"ratio": 1.0, "spread": 0.02}, 0, 1, "one of a tenth that way is excluded"),
-        (0.99, {"ratio": 1.0, "spread": 0.02}, 0, 0, "scatter too much"),  # it may be just so
+        ("same", {"ratio": 1.0, "spread": 0.02}, 1, 1, "The direction is right."),
+        ("same", {"ratio": 0.97, "spread": 0.005}, 1, 1, "The direction is right."),  # a difference, but of no account
+        ("lower", {"ratio": 0.97, "spread": 0.005}, 1, 1, "The direction is right."),
+        ("same", WIDE, 0, 0, "vary too much"),
+        ("lower", WIDE, 0, 0, "vary too much"),
+        (0.5, WIDE, 0, 0, "vary too much"),
+        ("lower", {"ratio": 1.0, "spread": 0.02}, 0, 1, "a change of a tenth in that direction is ruled out"),
+        (0.5, {"ratio": 1.0, "spread": 0.02}, 0, 2, "a change of a tenth in that direction is ruled out"),
+        ("higher", {"ratio": 1.0, "spread": 0.02}, 0, 1, "a change of a tenth in that direction is ruled out"),
+        (0.99, {"ratio": 1.0, "spread": 0.02}, 0, 0, "vary too much"),  # it may be just so
         (0.5, {"ratio": 0.5, "pairs": 4}, 0, 0, "No score: too few pairs to judge, 4 of the 5 pairs"),
         (0.5, {"ratio": 0.5, "smoke": True}, 0, 0, "a smoke run never carries a verdict"),
         (0.5, {"ratio": 0.5, "metric": "reads"}, 0, 0, "No score: n/a, not measured here"),
@@ -442,12 +443,12 @@ def test_the_score_follows_from_what_was_measured(value, measured, points, of, w
     [
         (2, {"points": 2, "spread": 0.2}, 2, 2, "inside the interval"),
         (2, {"points": 3, "spread": 0.2}, 2, 2, "within a factor of two"),
-        (2, {"points": 7, "spread": 0.2}, 1, 2, "larger than you said: +7.00 points"),
+        (2, {"points": 7, "spread": 0.2}, 1, 2, "larger than you predicted: +7.00 points"),
         (-2, {"points": 2, "spread": 0.2}, 0, 2, "other way"),
-        (0, {"points": 0.1, "spread": 0.2}, 1, 1, "agrees"),
+        (0, {"points": 0.1, "spread": 0.2}, 1, 1, "is right"),
         ("same", {"points": 2, "spread": 0.2}, 0, 1, "It did change"),
-        ("same", {"points": 0, "spread": 3}, 0, 0, "scatter"),
-        ("higher", {"points": 0, "spread": 0.2}, 0, 1, "one of half a point that way is excluded"),
+        ("same", {"points": 0, "spread": 3}, 0, 0, "vary too much"),
+        ("higher", {"points": 0, "spread": 0.2}, 0, 1, "a change of half a point in that direction is ruled out"),
     ],
 )
 def test_accuracy_is_scored_in_points(value, measured, points, of, words):
@@ -466,18 +467,18 @@ def test_another_technique_is_not_scored(change):
 def test_what_was_committed_after_the_comparison_began_is_not_scored():
     now = datetime.now(UTC)
     late = scored(0.5, compared(started=(now - timedelta(minutes=1)).isoformat(timespec="seconds")))
-    assert late == (0, 0, "No score: the prediction was committed after the comparison had begun.")
+    assert late == (0, 0, "No score: the prediction was committed after the comparison had started.")
     later = compared(started=(now + timedelta(minutes=1)).isoformat(timespec="seconds"))
     assert scored(0.5, later).points == 2
     assert scored(0.5, compared(started="long ago")).points == 2  # a comparison that does not know when
 
 
-def test_beside_is_one_table_with_the_sum_of_the_points():
+def test_the_score_is_one_table_with_the_sum_of_the_points():
     comparison = compared(0.5, 0.02)
     for run in comparison.measured:
         run.values["reads"] = 100.0 if run.arm == "baseline" else 0.0
     table = score_prediction(predict("cache", step_s=0.5, reads="higher", energy_j=0.5, seconds=...), comparison)
-    assert table.heading[1:] == ["predicted", "measured", "95 % interval", "verdict", "points", "how they agree"]
+    assert table.heading[1:] == ["predicted", "measured", "95 % interval", "verdict", "points", "feedback"]
     assert [row[0] for row in table.rows] == [METRICS[m].title for m in ("step_s", "reads", "energy_j", "seconds")]
     assert [row[5] for row in table.rows] == ["2 of 2", "0 of 1", "no score", "no score"]
     assert table.rows[0][1:5] == ["lower, × 0.5", "× 0.500", "× 0.490 to × 0.510", "lower"]
@@ -486,7 +487,7 @@ def test_beside_is_one_table_with_the_sum_of_the_points():
     assert "× 0.490 to × 0.510" in table._repr_html_()
 
 
-def test_beside_without_any_score_shows_no_sum():
+def test_a_table_without_any_score_shows_no_sum():
     table = score_prediction(Prediction("cache", "step_s"), compared(pairs=2))
     assert table.rows[0][2:4] == ["× 0.500", "n/a"]
     assert table.rows[0][4] == "too few pairs to judge: 2 of the 5 pairs that a verdict needs"
@@ -496,7 +497,7 @@ def test_beside_without_any_score_shows_no_sum():
 
 def test_notes_come_with_the_table():
     predict("cache", step_s=0.5)
-    assert "and that stays" in score_prediction(predict("cache", step_s=0.9), compared()).caption
+    assert "and that stands" in score_prediction(predict("cache", step_s=0.9), compared()).caption
 
 
 def test_a_form_is_made_only_where_it_is_looked_at(monkeypatch):

@@ -362,8 +362,8 @@ def test_a_folder_that_cannot_be_used_is_said_once_and_the_comparison_runs(tmp_p
     comparison = quietly()
     assert comparison.status == "finished"
     (note,) = comparison.notes
-    assert note.startswith("It could not wait for other comparisons on this machine (")
-    assert note.endswith("name a folder that all its users can write in SPEEDKIT_TURNS, or set that to off.")
+    assert note.startswith("It could not use the queue of this machine (")
+    assert note.endswith("Set SPEEDKIT_TURNS to a folder that all its users can write to, or to off.")
     assert str(tmp_path) in note
     assert queue.others() == (0, 0)
     assert check.queue().state == check.NOTE
@@ -464,7 +464,7 @@ def test_a_run_shows_in_other_processes_as_long_as_it_lasts(processes, folder):
 
 def test_a_comparison_says_that_other_runs_were_active(processes):
     processes(TRAINS).hears("trains")
-    noted = "Other speedkit runs were active on this machine: no time here is of a run alone."
+    noted = "Other speedkit runs were active on this machine, so these times are not those of a run alone."
     assert quietly().notes == [noted]
 
 

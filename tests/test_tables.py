@@ -1,4 +1,4 @@
-"""Tables of runs and of stopwatches: what stands in them, and that no text of a run becomes HTML."""
+"""Tables of runs and of stopwatches: what they say, and that no text of a run becomes HTML."""
 
 import math
 
@@ -21,22 +21,22 @@ def a_run(recipe=None, status="finished", **figures):
     return run
 
 
-def test_one_row_a_run():
+def test_one_row_per_run():
     table = table_of_runs(a_run(peak_memory=3 * 2**20), a_run(Recipe(batch_size=50, cache="ram"), status="stopped"))
     assert table.heading[0] == "run"
     first, second = (dict(zip(table.heading, row, strict=True)) for row in table.rows)
     assert first == {
         "run": "baseline",
-        "a step": "10 ms",
+        "time per step": "10 ms",
         "waiting": "2.5 ms",
         "computing": "7.5 ms",
         "images/s": "5,000",
         "peak memory": "3.0 MiB",
         "validation accuracy": "87.5%",
-        "ended": "finished",
+        "status": "finished",
     }
-    assert (second["run"], second["ended"], second["peak memory"]) == ("ram cache", "stopped", "n/a")
-    assert "first step left out" in table.caption
+    assert (second["run"], second["status"], second["peak memory"]) == ("ram cache", "stopped", "n/a")
+    assert "without the first step" in table.caption
     assert "SPEEDKIT_SMOKE" not in table.caption
 
 
@@ -66,11 +66,41 @@ def test_texts_are_escaped():
     assert "&lt;script&gt;" in shown
     assert "&lt;b&gt;" in Table(["<b>"], [["x"]])._repr_html_()
     assert "&lt;i&gt;" in Table(["a"], [["x"]], "<i>")._repr_html_()
+    link = Table(["a"], [["<i>"]], links=["'><script>"])._repr_html_()
+    assert "<script>" not in link
+    assert "&lt;i&gt;</a>" in link
 
 
 def test_the_text_is_aligned():
-    lines = repr(Table(["a", "long heading"], [["wide cell", "1"], ["x", "2"]], "Caption.")).splitlines()
-    assert lines == ["a          long heading", "wide cell  1", "x          2", "Caption."]
+    lines = repr(Table(["a", "long heading"], [["wide cell", "b"], ["x", "c"]], "Caption.")).splitlines()
+    assert lines == ["a          long heading", "wide cell  b", "x          c", "Caption."]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["12.3 ms", "4 ms", "n/a"],
+        ["2 min 5 s", "", "12.3 s"],
+        ["× 0.512", "× 1.03e+04", "n/a"],
+        ["87.5%", "-1.5 points", "+0.40"],
+        ["12,800", "0", "2 of 3"],
+        ["× 0.490 to × 0.510", "n/a", "0 to 0.1"],
+    ],
+)
+def test_numbers_are_set_to_the_right(cells):
+    table = Table(["run", "value"], [["first", cell] for cell in cells])
+    width = max(map(len, ["value", *cells]))
+    assert repr(table).splitlines()[1:] == [f"first  {cell:>{width}}".rstrip() for cell in cells]
+    assert table._repr_html_().count("text-align:right") == 1 + len(cells)
+    assert table._repr_html_().count("text-align:left") == 1 + len(cells)
+
+
+@pytest.mark.parametrize(
+    "cells", [["lower", "n/a"], ["n/a", ""], ["3 ms", "not reached"], [], ["4 of 12 images agree"]]
+)
+def test_words_are_set_to_the_left_and_so_is_the_first_column(cells):
+    table = Table(["1", "2"], [["1", cell] for cell in cells])
+    assert "text-align:right" not in table._repr_html_()
 
 
 def test_no_run_gives_an_empty_table():
@@ -80,7 +110,12 @@ def test_no_run_gives_an_empty_table():
 
 def test_stopwatches_are_multiples_of_the_last_one():
     table = table_of_timings(once=0.03, two_words=0.005, fair=0.01)
-    assert table.rows == [["once", "30 ms", "3.00"], ["two words", "5 ms", "0.50"], ["fair", "10 ms", "1.00"]]
+    assert table.rows == [["once", "30 ms", "× 3.00"], ["two words", "5 ms", "× 0.50"], ["fair", "10 ms", "× 1.00"]]
+
+
+def test_no_reading_is_refused():
+    with pytest.raises(ValueError, match="at least one reading"):
+        table_of_timings()
 
 
 @pytest.mark.parametrize("reference", [0.0, math.nan])

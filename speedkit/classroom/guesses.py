@@ -181,27 +181,28 @@ def score(guess: Guess | None, comparison: Comparison) -> Score:
         return Score(0, 0, _("No score: {why}.", why=why))
     effect, right = row.texts()[2], _direction_is_right(guess, row)
     if right is None:
-        return Score(0, 0, _("No score: the runs scatter too much to tell."))
+        return Score(0, 0, _("No score: the runs vary too much to tell."))
     of = 1 if guess.size is None else 2
     if not right:
         return Score(0, of, _feedback_for_miss(guess, row, effect))
     if guess.size is None:
         if guess.direction == SAME:
-            return Score(1, of, _("The direction agrees."))
-        return Score(1, of, _("The direction agrees. Next time, commit to a size, too."))
+            return Score(1, of, _("The direction is right."))
+        return Score(1, of, _("The direction is right. Next time, commit to a size, too."))
     if row.low <= guess.size <= row.high:
-        return Score(2, of, _("The direction agrees, and the size lies inside the interval."))
+        return Score(2, of, _("The direction is right, and the size is inside the interval."))
     if _close(guess, row.effect):
-        return Score(2, of, _("The direction agrees, and the size is right within a factor of two."))
+        return Score(2, of, _("The direction is right, and the size is within a factor of two."))
     logs = METRICS[guess.metric].is_ratio
     said, found = (abs(math.log(value)) if logs else abs(value) for value in (guess.size, row.effect))
     if found > said:
         agrees = _(
-            "The direction agrees. The effect was larger than you said: {effect}. What makes it so here?", effect=effect
+            "The direction is right. The effect was larger than you predicted: {effect}. Why, on this machine?",
+            effect=effect,
         )
     else:
         agrees = _(
-            "The direction agrees. The effect was smaller than you said: {effect}. What makes it so here?",
+            "The direction is right. The effect was smaller than you predicted: {effect}. Why, on this machine?",
             effect=effect,
         )
     return Score(1, of, agrees)
@@ -219,7 +220,7 @@ def _unscored(guess, comparison, row):
     if row.verdict in (TOO_FEW, NOT_AVAILABLE):
         return f"{_(row.verdict)}, {_(row.why)}"
     late = guess.is_late(comparison)
-    return _("the prediction was committed after the comparison had begun") if late else ""
+    return _("the prediction was committed after the comparison had started") if late else ""
 
 
 def _direction_is_right(guess, row):
@@ -248,18 +249,19 @@ def _feedback_for_miss(guess, row, effect):
     if row.verdict == NO_DIFFERENCE:
         if METRICS[guess.metric].is_ratio:
             return _(
-                "No difference was detected here, and one of a tenth that way is excluded. What stays as it was, and "
-                "why?"
+                "No difference was detected here, and a change of a tenth in that direction is ruled out. What stays "
+                "the same, and why?"
             )
         return _(
-            "No difference was detected here, and one of half a point that way is excluded. What stays as it was, and "
-            "why?"
+            "No difference was detected here, and a change of half a point in that direction is ruled out. What stays "
+            "the same, and why?"
         )
     if guess.direction == SAME:
         return _(
-            "It did change here: {effect}. Which part of a step, or of the memory, does the technique touch?",
+            "It did change here: {effect}. Which part of a step, or of memory, does the technique affect?",
             effect=effect,
         )
     return _(
-        "It went the other way here: {effect}. Such predictions teach the most: which cost was left out?", effect=effect
+        "It went the other way here: {effect}. Predictions like this teach the most. Which cost did you leave out?",
+        effect=effect,
     )

@@ -1,58 +1,64 @@
-"""What the learner expects, committed before anything is measured, kept, and shown beside what came out.
+"""What the learner expects: committed before anything is measured, saved, and scored by what was measured.
 
-    guess = predict("cache", step_s=0.5, validation_accuracy="same")
-    beside(guess, comparison)
+    guess = sk.predict("cache", step_s=0.5, validation_accuracy="same")
+    sk.score_prediction(guess, comparison)
 
-The first commitment counts: a guess is kept as one small JSON file for each technique and metric, so that it outlives
-the kernel, and a later one changes nothing. Whoever takes a lesson anew deletes the file in ``folder()``.
+The first commitment counts. Each one is saved as a small JSON file, one per technique and metric, so that it survives a
+restart of the kernel; a later one changes nothing. To take a lesson again, delete the file in ``runs/predictions``.
 
-One point is for the direction, one for the size where one was given:
+One point is for the direction, one more for the size, if there is one:
 
-- *lower* or *higher*: right if that is the verdict; wrong at the opposite verdict, or where no difference was detected
-  and the interval excludes one of a tenth (accuracy: half a point) in that direction.
-- *same*: right if the whole interval is within a tenth of the baseline (accuracy: half a point); else wrong at either
+- *lower* or *higher*: right if that is the verdict. Wrong at the opposite verdict, and where no difference was detected
+  and the interval rules out a change of a tenth (accuracy: half a point) in that direction.
+- *same*: right if the whole interval is within a tenth of the baseline (accuracy: half a point), else wrong at either
   verdict.
 - The size: right inside the 95 % interval, or within a factor of two of what was measured, both as a ratio and as its
-  logarithm: × 0.95 is no good guess for × 0.55. In points, within a factor of two.
+  logarithm: × 0.95 is not a good guess for × 0.55. For points: within a factor of two.
 
-There is no score where the runs scatter too much to tell, where there is no verdict (too few pairs, not measured here,
-another technique compared), and for a guess that was committed after the comparison had begun.
+There is no score where the runs vary too much to tell, where there is no verdict (too few pairs, not measured here,
+another technique compared), and for a guess that was committed after the comparison had started.
 """
 
-import html
 import os
 from datetime import UTC, datetime
 from functools import cached_property
 
 import ipywidgets as widgets
 from IPython.display import display
+from markupsafe import Markup, escape
 
 from speedkit.classroom.guesses import Guess, moment, read_guess, score
 from speedkit.comparison.metrics import DIRECTIONS, LOWER, METRICS, SAME
 from speedkit.comparison.result import Comparison
+from speedkit.lab.display import html_for_each, show_widget
 from speedkit.support.messages import N_, _
 from speedkit.support.table import Table
 
-NONE_MADE = N_("no prediction was made")
+NONE_MADE = N_("no prediction")
 
 
 # Committing
 
 
 class Prediction:
-    """What the learner expects of a technique, a metric at a time: a small form where nothing is committed yet.
+    """What the learner expects of a technique: a form with one row per metric, until every row is committed.
 
-    metrics: names in ``speedkit.compare.METRICS``. case: tells two predictions of one technique and metric apart.
-    ``guesses`` holds what is committed: metric -> :class:`Guess`. Show it as a cell's last line; a notebook that runs
-    without anybody clicking goes on.
+    Show it as a cell's last line. A notebook that runs without anybody clicking goes on.
+
+    Args:
+        technique: the switch, such as ``"cache"``.
+        metrics: names in ``sk.METRICS``, at least one.
+        case: tells two predictions about the same technique and metric apart, such as ``"2 workers"``.
+
+    ``guesses`` holds what has been committed: metric -> :class:`Guess`.
 
     Raises:
-        ValueError: technique, a metric or the case is not allowed.
+        ValueError: technique, a metric or the case is not allowed; the message says what is.
     """
 
     def __init__(self, technique: str, *metrics: str, case: str = ""):
         if not metrics:
-            raise ValueError(f"Say of what, in a prediction about {str(technique)[:40]}: {' | '.join(METRICS)}.")
+            raise ValueError(f"A prediction about {str(technique)[:40]} needs a metric: {', '.join(METRICS)}.")
         self._blank = {metric: Guess(technique, metric, SAME, None, case, "") for metric in metrics}
         self.technique, self.metrics, self.case = technique, tuple(self._blank), case
         self.guesses: dict[str, Guess] = {}
@@ -62,10 +68,10 @@ class Prediction:
             self._recall(metric)
 
     def commit(self, metric: str, value) -> Guess:
-        """Commits to a value as in :func:`predict`, unless there is a commitment already: that one stays.
+        """Commits to a value as in :func:`predict`, unless there is a commitment already; returns the one that counts.
 
         Raises:
-            ValueError: the metric is not of this prediction, or the value is not allowed.
+            ValueError: the metric is not part of this prediction, or the value is not allowed.
         """
         if metric not in self._blank:
             raise ValueError(f"metric={str(metric)[:40]!r} is not part of this prediction: {' | '.join(self.metrics)}.")
@@ -73,26 +79,26 @@ class Prediction:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         guess = self._blank[metric].but(direction=direction, size=size, committed=now)
         self._recall(metric)  # another kernel may have been first
-        kept = self.guesses.setdefault(metric, guess)
-        if kept is guess:
+        first = self.guesses.setdefault(metric, guess)
+        if first is guess:
             try:
                 guess.save()
             except OSError as error:
                 self._note(
                     _(
-                        "{title}: kept until this kernel ends only, as it could not be stored: {error}",
+                        "{title}: this prediction lasts only until the kernel ends, as it could not be saved: {error}",
                         title=_title(metric),
                         error=error,
                     )
                 )
-        elif (kept.direction, kept.size) != (direction, size):
+        elif (first.direction, first.size) != (direction, size):
             self._note(
-                _("{title}: you had committed to “{kept}” before, and that stays.", title=_title(metric), kept=kept)
+                _("{title}: you committed to “{guess}” before, and that stands.", title=_title(metric), guess=first)
             )
         if len(self.guesses) == len(self.metrics):
             for handle in self._handles:
                 handle.update(self._bundle(), raw=True)
-        return kept
+        return first
 
     def _recall(self, metric):
         path = self._blank[metric].path
@@ -106,7 +112,7 @@ class Prediction:
         except (ValueError, OSError) as error:
             self._note(
                 _(
-                    "{title}: no earlier prediction could be read, and its file is kept. {error}",
+                    "{title}: the saved prediction cannot be read; its file is left as it is. {error}",
                     title=_title(metric),
                     error=error,
                 )
@@ -124,62 +130,60 @@ class Prediction:
         return {metric: Form(self, metric) for metric in self.metrics}
 
     def lines(self) -> list[str]:
-        """A sentence for each metric, then the notes."""
-        said = []
+        """One sentence per metric, then the notes."""
+        lines = []
         for metric in self.metrics:
             guess = self.guesses.get(metric)
             if guess is None:
-                said.append(_("{what}: {text}", what=_title(metric), text=_(NONE_MADE)))
+                lines.append(_("{what}: {text}", what=_title(metric), text=_(NONE_MADE)))
                 continue
             when = f"{moment(guess.committed):%Y-%m-%d %H:%M}"
-            said.append(_("{title}: {guess} (committed {when} UTC)", title=_title(metric), guess=guess, when=when))
-        return [*said, *self.notes]
+            lines.append(_("{title}: {guess} (committed {when} UTC)", title=_title(metric), guess=guess, when=when))
+        return [*lines, *self.notes]
 
     def __repr__(self):
         return "\n".join(self.lines())
 
     def _repr_html_(self):
-        return "".join(f"<div class='sk-predicted'>{html.escape(line)}</div>" for line in self.lines())
+        return html_for_each("<div class='sk-predicted'>{}</div>", self.lines())
 
     def _bundle(self):
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
     def _ipython_display_(self):
-        """The form; once all is committed, an ordinary output that stays in the saved notebook."""
+        """Shows the form; once everything is committed, an ordinary output that stays in the saved notebook."""
         if len(self.guesses) == len(self.metrics):
             display(self._bundle(), raw=True)
             return
         box = widgets.VBox([form.box for form in self.forms.values()])
         box.add_class("sk-prediction")
-        mimebundle = box._repr_mimebundle_()
-        bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
-        handle = display(bundle | {"text/plain": repr(self)}, metadata=metadata, raw=True, display_id=True)
+        handle = show_widget(box, repr(self), display_id=True)
         self._handles += [handle] if handle else []
 
 
 class Form:
-    """Direction, size and a Commit button for one metric; after that it only shows."""
+    """Direction, size and a Commit button for one metric; once committed, it cannot be changed."""
 
     def __init__(self, prediction: Prediction, metric: str):
         self.prediction, self.metric = prediction, metric
         options = [(_(direction), direction) for direction in DIRECTIONS]
         self.direction = widgets.ToggleButtons(options=options, value=None, style={"button_width": "80px"})
         common = {"style": {"description_width": "initial"}, "layout": {"width": "340px"}, "disabled": True}
-        common["continuous_update"] = False  # values on their way would be overtaken by a click on Commit
+        common["continuous_update"] = False  # else a click on Commit could overtake a value on its way
         if METRICS[metric].is_ratio:
-            # From 1.07 to 1,024 times; ten steps double it.
+            # from 1.07 to 1,024 times; ten steps double it
             self.size = widgets.FloatLogSlider(
                 value=2.0, base=2, min=0.1, max=10, step=0.1, description=_("by a factor of"), **common
             )
         else:
             self.size = widgets.FloatSlider(
-                value=1.0, min=0.1, max=50.0, step=0.1, description=_("by so many points"), **common
+                value=1.0, min=0.1, max=50.0, step=0.1, description=_("by how many points"), **common
             )
         self.button = widgets.Button(description=_("Commit"), button_style="primary", disabled=True)
         self.line = widgets.HTML()
         self.box = widgets.VBox(
             [
-                widgets.HTML(_("<b>{title}</b>, with the technique on:", title=html.escape(_title(metric)))),
+                widgets.HTML(Markup("<b>{}</b>{}").format(_title(metric), _(", with the technique on:"))),
                 widgets.HBox([self.direction, self.size, self.button], layout={"flex_flow": "row wrap"}),
                 self.line,
             ]
@@ -207,12 +211,12 @@ class Form:
         if guess is not None:
             text = _("Committed: {guess}.", guess=guess)
         elif chosen is None:
-            text = _("Choose a direction, then a size, then commit: it cannot be changed afterwards.")
+            text = _("Choose a direction, then a size, then commit. You cannot change it afterwards.")
         else:
             direction, size = read_guess(self.metric, self._value())
             guess = self.prediction._blank[self.metric].but(direction=direction, size=size)
-            text = _("You are about to say: {guess}.", guess=guess)
-        self.line.value = html.escape(" ".join([text, *self.prediction.notes]))
+            text = _("Your prediction: {guess}.", guess=guess)
+        self.line.value = escape(" ".join([text, *self.prediction.notes]))
 
     def _commit(self, __=None):
         if self.metric not in self.prediction.guesses and self.direction.value is not None:
@@ -222,16 +226,23 @@ class Form:
 
 
 def predict(technique: str, *, case: str = "", **expected) -> Prediction:
-    """Commits to what a technique will do, before it is measured: ``predict("cache", step_s=0.5, reads="lower")``.
+    """Commits to what a technique will do, before it is measured: ``sk.predict("cache", step_s=0.5, reads="lower")``.
 
-    expected: metrics of ``speedkit.compare.METRICS``, each with one of
+    Args:
+        technique: the switch, such as ``"cache"``.
+        case: tells two predictions about the same technique and metric apart.
+        expected: one metric of ``sk.METRICS`` each, with one of these values:
 
-    - a factor, variant / baseline: 0.5 is half of the baseline's, 2 twice as much (accuracy: points, -1.5 or 2),
-    - ``"lower"``, ``"higher"`` or ``"same"`` (within a tenth; accuracy: half a point),
-    - both, as ``("lower", 0.5)``, which guards against a slip,
-    - ``...``: not predicted yet; the form is shown instead.
+            - a factor, variant / baseline: 0.5 is half of the baseline's, 2 is twice as much (accuracy: a difference
+              in percentage points, -1.5 or 2);
+            - ``"lower"``, ``"higher"`` or ``"same"`` (within a tenth; accuracy: half a point);
+            - both, as ``("lower", 0.5)``, which guards against a slip;
+            - ``...``: not predicted yet; the form is shown instead.
 
-    Nothing is committed if any value is not allowed. A commitment that is there already stays.
+    Returns:
+        The :class:`Prediction`. Show it as a cell's last line.
+
+    A commitment that exists already stands. If any value is not allowed, nothing is committed.
 
     Raises:
         ValueError: technique, metric, case or a value is not allowed; the message says what is.
@@ -250,7 +261,15 @@ def _title(metric):
 
 
 def score_prediction(prediction: Prediction, comparison: Comparison) -> Table:
-    """A row for each metric: predicted, measured, interval, verdict, points, and a sentence on how they agree."""
+    """Compares a prediction with what was measured; the rules are in ``speedkit.classroom.prediction``'s docstring.
+
+    Args:
+        prediction: from :func:`predict`.
+        comparison: from :func:`speedkit.compare`, of the same technique.
+
+    Returns:
+        A table with one row per metric: predicted, measured, interval, verdict, points and feedback.
+    """
     rows, points, of = [], 0, 0
     for metric in prediction.metrics:
         guess, row = prediction.guesses.get(metric), comparison.row(metric)
@@ -259,10 +278,10 @@ def score_prediction(prediction: Prediction, comparison: Comparison) -> Table:
         got = _("{points} of {of}", points=result.points, of=result.of) if result.of else _("no score")
         verdict = _(row.verdict)
         verdict = _("{what}: {text}", what=verdict, text=_(row.why)) if row.why else verdict
-        said = str(guess) if guess else _(NONE_MADE)
-        rows.append([_(row.title), said, *row.texts()[2:], verdict, got, result.sentence])
-    caption = _("A point for the direction; one for a size inside the interval or within a factor of two.")
-    caption = f"{_('{points} of {of} points.', points=points, of=of)} {caption}" if of else caption
+        predicted = str(guess) if guess else _(NONE_MADE)
+        rows.append([_(row.title), predicted, *row.texts()[2:], verdict, got, result.sentence])
+    caption = _("One point for the direction, one more for a size inside the interval or within a factor of two.")
+    total = [_("{points} of {of} points.", points=points, of=of)] if of else []
     heading = ["", _("predicted"), _("measured"), _("95 % interval"), _("verdict"), _("points")]
-    heading.append(_("how they agree"))
-    return Table(heading, rows, " ".join([caption, *prediction.notes]))
+    heading.append(_("feedback"))
+    return Table(heading, rows, " ".join([*total, caption, *prediction.notes]))

@@ -1,14 +1,16 @@
-"""Comparisons that outlive their lesson: the newest of each technique, for the table in the last one.
+"""Comparisons that outlive their lesson: the latest of each technique, for the summary in the last one.
 
-    result = sk.save_result(compare(recipe, recipe.but(cache="ram"), claims=CLAIMS["cache"]))
+    result = sk.save_result(sk.compare(recipe, recipe.but(cache="ram"), claims=sk.CLAIMS["cache"]))
 
-They lie as JSON beside the predictions, in the learner's folder: ``SPEEDKIT_RUNS`` moves them.
+They are saved as JSON next to the predictions, in the learner's folder: ``runs`` beside the notebook, or the one that
+``SPEEDKIT_RUNS`` names.
 """
 
 import os
 from pathlib import Path
 from typing import NamedTuple
 
+import speedkit.lab.compare  # noqa: F401 (so that a comparison that is read shows itself whole)
 from speedkit.comparison.result import Comparison
 from speedkit.recipe import SWITCHES
 from speedkit.support import settings
@@ -16,7 +18,7 @@ from speedkit.support.messages import Message, _
 
 
 class SavedComparisons(NamedTuple):
-    """The comparisons that could be read, by technique, and a sentence for each file that could not."""
+    """What :func:`saved_comparisons` found: the comparisons by technique, and one sentence per unreadable file."""
 
     comparisons: dict[str, Comparison]
     notes: list[str]
@@ -28,28 +30,40 @@ def path(technique: str) -> Path:
 
 
 def save_result(comparison: Comparison) -> Comparison:
-    """Stores a comparison under the technique of its first claim, in place of an earlier one, and gives it back.
+    """Saves a comparison for the last lesson and the class board, and returns it: ``sk.save_result(result)``.
 
-    One that carries no verdict (cut by SPEEDKIT_SMOKE, too few pairs) is not stored. Where the folder cannot be
-    written, the comparison's notes say so.
+    It is saved under the technique of its first claim, in place of an earlier one. A comparison without a verdict (cut
+    by SPEEDKIT_SMOKE, or with too few pairs) is not saved. If the folder cannot be written, a note of the comparison
+    says so.
+
+    Args:
+        comparison: from :func:`speedkit.compare`, with ``claims``.
+
+    Returns:
+        The same comparison; as a cell's last line it shows itself whole.
 
     Raises:
-        ValueError: it has no claim, so that nothing says which technique it is about.
+        ValueError: it has no claim, so nothing says which technique it is about.
     """
     if not comparison.claims:
-        raise ValueError("A comparison is kept under the technique of its first claim: give compare(..., claims=...).")
+        raise ValueError(
+            "A comparison is saved under the technique of its first claim, and this one has none: give compare(...) "
+            "its claims, such as claims=sk.CLAIMS['cache']."
+        )
     if not comparison.too_few:
         try:
             comparison.save(path(comparison.claims[0].technique))
         except OSError as error:
-            comparison.notes.append(
-                Message("This comparison could not be kept for the last lesson: {error}", error=error)
-            )
+            comparison.note(Message("This comparison could not be saved for the last lesson: {error}", error=error))
     return comparison
 
 
 def saved_comparisons() -> SavedComparisons:
-    """What :func:`keep` stored, by technique."""
+    """The comparisons that :func:`save_result` saved.
+
+    Returns:
+        ``comparisons``, a dict technique -> :class:`Comparison`, and ``notes``, one sentence per unreadable file.
+    """
     found, notes = {}, []
     for technique in SWITCHES:
         if not os.path.lexists(path(technique)):
@@ -57,7 +71,5 @@ def saved_comparisons() -> SavedComparisons:
         try:
             found[technique] = Comparison.load(path(technique))
         except (ValueError, OSError) as error:
-            notes.append(
-                _("{technique}: what its lesson kept cannot be read. {error}", technique=technique, error=error)
-            )
+            notes.append(_("{technique}: the saved result cannot be read. {error}", technique=technique, error=error))
     return SavedComparisons(found, notes)

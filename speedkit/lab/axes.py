@@ -1,4 +1,4 @@
-"""Scales, ticks and where they stand, for every chart."""
+"""Scales and ticks, for every chart."""
 
 import math
 from typing import NamedTuple
@@ -16,12 +16,12 @@ class Scale(NamedTuple):
     ticks: dict[float, str]
 
     def share(self, values: np.ndarray) -> np.ndarray:
-        """Where values lie from 0 at the low end to 1 at the high end; beyond the ends they are moved to them."""
+        """Where values are, from 0 at the low end to 1 at the high end; values beyond an end are moved to it."""
         return (np.clip(values, self.low, self.high) - self.low) / (self.high - self.low)
 
 
 def scale(low: float, high: float, unit: str = "") -> Scale:
-    """A scale from ``low`` to ``high`` or a little further, with ticks at multiples of 1, 2 or 5 x 10^k.
+    """A scale from ``low`` to ``high``, or a little further, with ticks at multiples of 1, 2 or 5 x 10^k.
 
     The highest tick names the unit.
     """
@@ -33,7 +33,7 @@ def scale(low: float, high: float, unit: str = "") -> Scale:
 
 
 def nice_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 x 10^k that is not below ``least``."""
+    """The smallest of 1, 2 and 5 x 10^k that is at least ``least``."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
 
@@ -46,7 +46,7 @@ def tick_text(value, step):
     return grouped(f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}")
 
 
-# Ticks of the logarithmic axis, coarse to fine: the first of these with four of them in view is taken.
+# Ticks of a logarithmic axis, coarse to fine: the first of these sets with four ticks in view is used.
 TICKS = (
     (0.001, 0.01, 0.1, 1, 10, 100, 1000),
     (0.1, 0.2, 0.5, 1, 2, 5, 10),
@@ -54,11 +54,11 @@ TICKS = (
     (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2),
     (0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2),
 )
-APART = 0.11  # of the axis, at least, between two ticks: narrower, and their labels would touch
+APART = 0.11  # of the axis, at least, between two ticks: closer, and their labels would touch
 
 
 def ratio_ticks(left: float, right: float) -> list[float]:
-    """Ratios whose logarithms lie from ``left`` to ``right``, to mark on an axis of logarithms."""
+    """Ratios whose logarithms are between ``left`` and ``right``, to mark on an axis of logarithms."""
     for ratios in TICKS:
         inside = [ratio for ratio in ratios if left <= math.log(ratio) <= right]
         if len(inside) >= 4:
@@ -67,7 +67,7 @@ def ratio_ticks(left: float, right: float) -> list[float]:
 
 
 def _apart(ratios, gap):
-    """Those of the ratios, from 1 or the one nearest to it outwards, that lie ``gap`` or more from each other."""
+    """The ratios that are at least ``gap`` apart, chosen outwards from the one nearest to 1."""
     kept = []
     for ratio in sorted(ratios, key=lambda ratio: abs(math.log(ratio))):
         if all(abs(math.log(ratio / other)) >= gap for other in kept):

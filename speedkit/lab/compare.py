@@ -1,4 +1,4 @@
-"""Comparing in a notebook: in turn with the other kernels of this machine, and with a progress bar."""
+"""Comparing in a notebook: after waiting for its turn in the queue of this machine, and with a progress bar."""
 
 import sys
 from contextlib import closing, suppress
@@ -16,6 +16,8 @@ from speedkit.support.messages import N_, Message, _
 from speedkit.support.units import seconds
 from speedkit.train import train
 
+OTHER_RUNS = N_("Other speedkit runs were active on this machine, so these times are not those of a run alone.")
+
 
 def compare(
     baseline: Recipe,
@@ -27,11 +29,32 @@ def compare(
     train=train,
     progress: bool = True,
 ) -> Comparison:
-    """Compares two recipes with a progress bar; arguments and errors as in :func:`speedkit.comparing`.
+    """Compares two recipes on this machine, in paired runs: ``sk.compare(recipe, recipe.but(cache="ram"))``.
 
-    It first waits until no other comparison goes on on this machine, and keeps the others waiting until it has ended
-    (see :mod:`speedkit.lab.queue`); in smoke mode, where no time means anything, it does neither. A keyboard interrupt
-    ends it early and keeps the pairs that are done.
+    Two short warm-up runs, which do not count, then the pairs: both runs of a pair have the same seed, and which of the
+    two comes first is drawn at random. The test set is not touched. The comparison first waits for its turn in the
+    queue of this machine; a progress bar shows where it is. To stop early, interrupt the kernel: the finished pairs
+    count. With SPEEDKIT_SMOKE, runs are cut to a few steps, and there is no queue and no verdict.
+
+    Args:
+        baseline: the recipe to compare with.
+        variant: the recipe to compare; what differs between the two is what is tested.
+        pairs: how many pairs of runs to make. A verdict needs at least 5.
+        claims: the claims to judge, such as ``sk.CLAIMS["cache"]``.
+        target: a validation accuracy, above 0 and at most 1; the time to reach it is measured. Default: not measured.
+        train: makes one run, ``(recipe, run) -> generator``, as :func:`speedkit.train` does.
+        progress: whether to show the progress bar.
+
+    Returns:
+        A :class:`Comparison`. As a cell's last line it shows a table with one row per metric (baseline, variant, the
+        effect with its 95 % interval, and a verdict), the judged claims, and a figure with one dot per pair. Effects
+        are ratios variant / baseline; for accuracy, differences in percentage points. ``result.rows``,
+        ``result.judgements``, ``result.to_frame()`` and ``result.runs_to_frame()`` give the same to code.
+
+    Raises:
+        ValueError: ``pairs``, ``target`` or a claim is not allowed, or this machine cannot run one of the recipes.
+        Exception: anything else that makes a run fail. A loss that becomes nan or infinite does not end the
+            comparison: that run has no numbers, and a note says so.
     """
     from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
 
@@ -44,35 +67,41 @@ def compare(
         shown, waiting = None, False
         for __ in filling:
             if waiting and comparison.current is not None:
-                bar.reset()  # its time for a run is to count from now
+                bar.reset()  # so that its time per run does not include the wait
             waiting = comparison.current is None
-            if shown != (comparison.now, comparison.runs_done):  # and nothing else that could slow a step
+            if shown != (comparison.now, comparison.runs_done):  # else nothing is done that could slow a step down
                 shown = comparison.now, comparison.runs_done
-                bar.set_description(comparison.now, refresh=waiting)
-                bar.update(comparison.runs_done - bar.n)
+                bar.n = comparison.runs_done
+                bar.set_description(comparison.now)
     if comparison.status != "finished":
         comparison.status, comparison.reason = "stopped", BY_HAND
     return comparison
 
 
 def show_whole(comparison: Comparison):
-    """Shows a comparison as a cell's last line does: its table and judged claims, then the figure of its pairs."""
-    from speedkit.lab.comparison_figure import figure  # here, as matplotlib takes its time to load
-
+    """Shows a comparison as a cell's last line does: table and judged claims, then the figure of its pairs."""
     display({"text/html": comparison._repr_html_(), "text/plain": repr(comparison)}, raw=True)
-    display(figure(comparison))
+    try:
+        from speedkit.lab.comparison_figure import figure  # here, as matplotlib takes its time to load
+
+        display(figure(comparison))
+    except Exception as error:  # the table is there, and what follows must not be hidden by an error
+        why = f"{type(error).__name__}: {error}"
+        display({"text/plain": _("The figure of the pairs could not be drawn ({why}).", why=why)}, raw=True)
 
 
 def register(shell=None):
-    """Makes a notebook show every comparison whole: IPython's way for a class that knows nothing of notebooks."""
+    """Makes a notebook show every comparison whole; a comparison itself knows nothing of notebooks."""
     shell = shell or get_ipython()
     if shell is not None:
         shell.display_formatter.ipython_display_formatter.for_type(Comparison, show_whole)
 
 
 def in_turn(comparison: Comparison, train=train):
-    """Makes the runs of a planned comparison when its turn has come. A generator: it yields the comparison while it
-    waits, after every step, and once more when the turn has been given up."""
+    """Makes the runs of a planned comparison when its turn in the queue has come.
+
+    A generator: it yields the comparison while it waits, after every step, and once more when others may start.
+    """
     alone = not comparison.smoke
     with comparison.being_made():
         with queue.Turn(alone) as turn:
@@ -86,23 +115,21 @@ def in_turn(comparison: Comparison, train=train):
                     if comparison.runs_done > done:
                         done = comparison.runs_done
                         if alone and comparison.measured and queue.others().runs:
-                            comparison.note(
-                                N_("Other speedkit runs were active on this machine: no time here is of a run alone.")
-                            )
+                            comparison.note(OTHER_RUNS)
                     if comparison.status == "running":
                         yield comparison
-        yield comparison  # nobody has to wait for whoever looks at it
+        yield comparison  # others need not wait while this one is looked at
 
 
 def _note_the_wait(comparison, turn):
     if turn.waited:
         time = seconds(turn.waited)
-        comparison.note(Message("It waited {time} for its turn among the comparisons on this machine.", time=time))
+        comparison.note(Message("It waited {time} for its turn in the queue of this machine.", time=time))
     if turn.problem:
         comparison.note(
             Message(
-                "It could not wait for other comparisons on this machine ({problem}): name a folder that all its users "
-                "can write in SPEEDKIT_TURNS, or set that to off.",
+                "It could not use the queue of this machine ({problem}). Set SPEEDKIT_TURNS to a folder that all its "
+                "users can write to, or to off.",
                 problem=turn.problem,
             )
         )

@@ -1,4 +1,4 @@
-"""The figure of a comparison: every pair a dot, the interval a bar."""
+"""The figure of a comparison: a dot for each pair, a bar for the interval."""
 
 import math
 
@@ -12,20 +12,28 @@ from speedkit.lab.picture import Picture, drawn
 from speedkit.support.messages import _
 
 
-@drawn(repr)
-def figure(comparison: Comparison) -> Picture:
-    """The ratios variant / baseline on a logarithmic axis, below it the differences in points.
+def _words(comparison):
+    return _("The effect in each pair: {change}", change=_change(comparison))
 
-    One dot per pair, a line for the 95 % interval where there is one. Metrics without a single pair are left out.
+
+def _change(comparison):
+    return f"{comparison.baseline.label} → {comparison.variant.label}"
+
+
+@drawn(_words)
+def figure(comparison: Comparison) -> Picture:
+    """The ratios variant / baseline on a logarithmic axis, and below them the differences in points.
+
+    One dot per pair, and a bar for the 95 % interval where there is one. Metrics without a single pair are left out.
     """
     rows = [row for row in comparison.rows if np.isfinite(comparison.effects(row.metric)).any()]
     ratios = [row for row in rows if METRICS[row.metric].is_ratio]
     points = [row for row in rows if not METRICS[row.metric].is_ratio]
     parts = [part for part in (ratios, points) if part]
     result = Figure(figsize=(8, 1.2 + 0.42 * len(rows) + 0.6 * len(parts)), layout="constrained")
-    result.suptitle(_plain(f"{comparison.baseline.label} → {comparison.variant.label}"), parse_math=False)
+    result.suptitle(_cut(_change(comparison)), parse_math=False)
     if not parts:
-        result.text(0.5, 0.4, _("no pair is done yet"), ha="center")
+        result.text(0.5, 0.4, _("no pair has finished yet"), ha="center")
         return result
     axes = result.subplots(len(parts), squeeze=False, height_ratios=[len(part) + 1 for part in parts])[:, 0]
     for ax, part in zip(axes, parts, strict=True):
@@ -68,5 +76,5 @@ def _interval(row: Row, is_ratio):
     return math.log(max(row.low, tiny)), math.log(min(max(row.high, tiny), np.finfo(float).max))
 
 
-def _plain(text):
+def _cut(text):
     return text if len(text) <= 100 else text[:97] + "..."

@@ -1,4 +1,4 @@
-"""Tables that notebooks show: several runs, or several stopwatches, beside each other."""
+"""Tables of several runs, and of several readings of the same step."""
 
 import math
 
@@ -7,13 +7,24 @@ from speedkit.support.messages import N_, _
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
 
-CUT = N_("Cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything.")
+CUT = N_("Cut to a few steps by SPEEDKIT_SMOKE: these numbers mean nothing.")
 
 
 def table_of_runs(*runs: Run) -> Table:
-    """One row a run: what a step costs and where its time goes. It compares nothing: one run each proves nothing."""
-    heading = [_("run"), _("a step"), _("waiting"), _("computing"), "images/s", _("peak memory")]
-    heading += [_("validation accuracy"), _("ended")]
+    """Shows runs in one table: ``sk.table_of_runs(*panel.runs)``.
+
+    It does not compare them: one run of each recipe proves nothing. Use :func:`speedkit.compare` for that.
+
+    Args:
+        runs: any number of runs, from a panel, :func:`speedkit.fit` or a file.
+
+    Returns:
+        A table with one row per run: time per step, waiting and computing (each with its unit), images per second,
+        peak memory (of the GPU or, on a CPU, of the Python processes), the last validation accuracy, and the status of
+        the run. Times and rates are means over the steps, without the first one. "n/a": not measured.
+    """
+    heading = [_("run"), _("time per step"), _("waiting"), _("computing"), "images/s", _("peak memory")]
+    heading += [_("validation accuracy"), _("status")]
     rows = [
         [
             label,
@@ -27,17 +38,29 @@ def table_of_runs(*runs: Run) -> Table:
         ]
         for label, run in zip(labels(runs), runs, strict=True)
     ]
-    caption = _("Means over the steps of one run each, the first step left out.")
+    caption = _("Means over the steps of each run, without the first step.")
     if any(run.smoke for run in runs):
         caption += f" {_(CUT)}"
     return Table(heading, rows, caption)
 
 
 def table_of_timings(**readings: float) -> Table:
-    """Readings in seconds of the same step by several stopwatches, and each as a multiple of the last one."""
+    """Shows how long the same step takes by several stopwatches: ``sk.table_of_timings(no_sync=0.002, fair=0.031)``.
+
+    Args:
+        readings: seconds by name, at least one; underscores become spaces. The last one is the reference.
+
+    Returns:
+        A table with one row per reading: the time per step, and its ratio to the last row's ("n/a" if that is 0).
+
+    Raises:
+        ValueError: no reading is given.
+    """
+    if not readings:
+        raise ValueError("Give at least one reading in seconds, such as fair=0.031.")
     *__, reference = readings.values()
     rows = []
     for name, value in readings.items():
-        times = value / reference if reference else math.nan
-        rows.append([name.replace("_", " "), seconds(value), f"{times:.2f}" if math.isfinite(times) else _("n/a")])
-    return Table([_("stopwatch"), _("a step"), _("times the last row")], rows)
+        ratio = value / reference if reference else math.nan
+        rows.append([name.replace("_", " "), seconds(value), f"× {ratio:.2f}" if math.isfinite(ratio) else _("n/a")])
+    return Table([_("stopwatch"), _("time per step"), _("relative to the last row")], rows)

@@ -1,31 +1,52 @@
 """Tables that a notebook shows."""
 
-import html
+import re
+
+from markupsafe import Markup
+
+from speedkit.support.messages import _
+
+NUMBER = re.compile(r"[×+-]? ?\d\S*( \S{1,12}){0,3}")  # "12.3 ms", "2 min 5 s", "× 0.512", "87.5%", "2 of 3"
 
 
 class Table:
     """Rows of texts under a heading, shown as HTML in a notebook and as aligned text elsewhere.
 
-    links: where the first cell of each row leads to, in HTML; without them, nowhere.
+    Columns of numbers are set to the right, all others, and always the first one, to the left.
+
+    links: a link for the first cell of each row; default: none.
     """
 
     def __init__(self, heading: list[str], rows: list[list[str]], caption: str = "", links: list[str] | None = None):
         self.heading, self.rows, self.caption, self.links = heading, rows, caption, links
 
+    def _numeric(self) -> list[bool]:
+        """Which columns hold numbers, apart from cells that are empty or not available."""
+        columns = [{row[i] for row in self.rows} - {"", _("n/a")} for i in range(len(self.heading))]
+        return [i > 0 and bool(cells) and all(map(NUMBER.fullmatch, cells)) for i, cells in enumerate(columns)]
+
     def __repr__(self):
         lines = [self.heading, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.heading))]
-        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([*(line.rstrip() for line in text), *([self.caption] if self.caption else [])])
+        columns = [*zip(self._numeric(), widths, strict=True)]
+
+        def row(cells):
+            texts = zip(cells, columns, strict=True)
+            return "  ".join(text.rjust(width) if number else text.ljust(width) for text, (number, width) in texts)
+
+        return "\n".join([*(row(line).rstrip() for line in lines), *([self.caption] if self.caption else [])])
 
     def _repr_html_(self):
+        styles = ["text-align:right;white-space:nowrap" if number else "text-align:left" for number in self._numeric()]
+
         def row(cells, tag, link=None):
-            texts = [html.escape(cell) for cell in cells]
-            if link:
-                texts[0] = f"<a href='{html.escape(link)}'>{texts[0]}</a>"
-            return "<tr>" + "".join(f"<{tag} style='text-align:left'>{text}</{tag}>" for text in texts) + "</tr>"
+            first, *others = cells
+            first = Markup("<a href='{}'>{}</a>").format(link, first) if link else first
+            cell = Markup(f"<{tag} style='{{}}'>{{}}</{tag}>")
+            texts = [cell.format(style, text) for style, text in zip(styles, [first, *others], strict=True)]
+            return Markup("<tr>{}</tr>").format(Markup("").join(texts))
 
         links = self.links or [None] * len(self.rows)
-        body = "".join(row(cells, "td", link) for cells, link in zip(self.rows, links, strict=True))
-        caption = f"<p>{html.escape(self.caption)}</p>" if self.caption else ""
-        return f"<table><thead>{row(self.heading, 'th')}</thead><tbody>{body}</tbody></table>{caption}"
+        body = Markup("").join(row(cells, "td", link) for cells, link in zip(self.rows, links, strict=True))
+        table = Markup("<table><thead>{}</thead><tbody>{}</tbody></table>").format(row(self.heading, "th"), body)
+        return table + (Markup("<p>{}</p>").format(self.caption) if self.caption else "")

@@ -1,14 +1,14 @@
-"""The chart of a class board: for one technique and one metric a row for every result, coloured by hardware.
+"""The chart of a class board: for one technique and one metric, one row per result, coloured by hardware.
 
-Everything is text that others wrote: it is cut to a length and escaped wherever it is shown.
+Every text was written by others: it is cut to a length, and escaped wherever it is shown.
 """
 
 import math
 import re
-import unicodedata
 from collections import Counter
-from html import escape
 from typing import NamedTuple
+
+from markupsafe import Markup
 
 from speedkit.classroom.board.results import OTHER, Outcome, Result, in_order, latest
 from speedkit.comparison.metrics import (
@@ -26,15 +26,16 @@ from speedkit.comparison.metrics import (
     TOO_FEW,
 )
 from speedkit.comparison.stats import margin_of
+from speedkit.lab import svg as draw
 from speedkit.lab.axes import ratio_ticks, scale
 from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, WAITING
 from speedkit.recipe import TITLES
-from speedkit.support.messages import N_, _, language, ngettext
+from speedkit.support.messages import N_, _, ngettext
 
 MOST_ROWS = 60
-FURTHEST, FURTHEST_POINTS = 100.0, 30.0  # what lies beyond is drawn at the edge, as an arrow
-ASIDE, ASIDE_POINTS = 1.5, 2.0  # how far the axis reaches beyond what was measured, at most, to show a prediction
-NARROWEST, NARROWEST_POINTS = 1.25, 2.0  # how far the axis reaches, at least, so that noise does not look like much
+FURTHEST, FURTHEST_POINTS = 100.0, 30.0  # an effect beyond that is drawn at the edge, as an arrow
+ASIDE, ASIDE_POINTS = 1.5, 2.0  # how far the axis may reach beyond what was measured, to show a prediction
+NARROWEST, NARROWEST_POINTS = 1.25, 2.0  # how far the axis reaches at least, so that noise does not look large
 KINDS = {"cuda": N_("NVIDIA GPU"), "cpu": N_("CPU"), "mps": N_("Apple GPU")}
 SMOKE_RUN = N_("smoke run")
 COLOURS = (COMPUTING, WAITING, *EARLIER_COLOURS)
@@ -65,20 +66,20 @@ def technique_title(technique: str) -> str:
 
 
 def first_metric(technique: str) -> str:
-    """The metric to begin with: the time that a claim about the technique is about, else its first metric."""
+    """The metric to show first: the time that a claim about the technique is about, else its first metric."""
     claimed = [claim.metric for claim in CLAIMS.get(technique, ())]
     return next((metric for metric in claimed if METRICS[metric].unit == "s"), (*claimed, "step_s")[0])
 
 
 def names(results: list[Result]) -> dict[tuple, str]:
-    """What each learner's machine is called: seat -> nickname or "machine 1", and a number where that is taken."""
+    """What each learner is called: seat -> nickname or "learner 1", with a number where that is taken."""
     found, unnamed = {}, 0
     for result in in_order(results):
         if result.seat in found:
             continue
         if not result.nickname:
             unnamed += 1
-        name = label = result.nickname or _("machine {number}", number=unnamed)
+        name = label = result.nickname or _("learner {number}", number=unnamed)
         copy = 2
         while label in found.values():
             label, copy = f"{name} ({copy})", copy + 1
@@ -87,7 +88,7 @@ def names(results: list[Result]) -> dict[tuple, str]:
 
 
 def hardware(result: Result) -> str:
-    """The part of the machine that trains, in a few words."""
+    """The part of the machine that trains, in few words."""
     machine = result.machine
     if machine.kind == "cpu" and machine.cores:
         return f"{chip(machine.name)}, {ngettext('{n} core', '{n} cores', machine.cores)}"
@@ -95,13 +96,14 @@ def hardware(result: Result) -> str:
 
 
 def chip(name: str) -> str:
-    """The name of a processor or GPU without what all of them say."""
+    """The name of a processor or GPU without the parts that all of them have."""
     name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\bNVIDIA\b|\b\d+-Core Processor\b", "", name)
-    return _(" ".join(name.split()) or "unknown machine")
+    name = " ".join(name.split()) or N_("unknown machine")
+    return _(name)
 
 
 def rows(results: list[Result], technique: str, metric: str) -> list[BoardRow]:
-    """The rows of the chart: the smallest effect first, at the end those without any."""
+    """The rows of the chart, the smallest effect first and those without an effect last."""
     called = names(results)
     shown = [
         BoardRow(called[result.seat], result, row)
@@ -112,7 +114,7 @@ def rows(results: list[Result], technique: str, metric: str) -> list[BoardRow]:
 
 
 def colours(results: list[Result]) -> tuple[dict[tuple, str], bool]:
-    """(kind, name) of the hardware -> colour, and whether the colour says the name; with many names, only the kind."""
+    """(kind, name) of the hardware -> colour, and whether it stands for the name; with many names, for the kind."""
     found = list(dict.fromkeys((result.machine.kind, result.machine.name) for result in in_order(results)))
     if len(found) <= len(COLOURS):
         return dict(zip(found, COLOURS, strict=False)), True
@@ -123,7 +125,7 @@ def colours(results: list[Result]) -> tuple[dict[tuple, str], bool]:
 
 
 def headline(shown: list[BoardRow], technique: str) -> list[str]:
-    """What the room found, a line each: counts of verdicts, and of what they say to a claim."""
+    """What the room found, in lines: counts of verdicts, and of the outcomes of a claim."""
     if not shown:
         return [_("No result for {technique} yet.", technique=technique_title(technique))]
     counts = Counter(seen.row.verdict for seen in shown)
@@ -136,8 +138,8 @@ def headline(shown: list[BoardRow], technique: str) -> list[str]:
     ]
     parts = ", ".join(words for count, words in said if count)
     lines = [ngettext("{n} result: {parts}.", "{n} results: {parts}.", len(shown), parts=parts)]
-    if counts[LOWER] and counts[HIGHER] and setting(shown):  # else it may be the task that differs
-        lines[0] += f" {_('The same technique wins here and loses there.')}"
+    if counts[LOWER] and counts[HIGHER] and setting(shown):  # else the task may be the difference
+        lines[0] = " ".join([lines[0], _("The same technique wins here and loses there.")])
     claimed = Counter((seen.row.claimed, seen.row.outcome) for seen in shown if seen.row.claimed)
     for direction in (LOWER, HIGHER):
         counted = [(outcome, claimed[direction, outcome]) for outcome in (HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL)]
@@ -149,7 +151,7 @@ def headline(shown: list[BoardRow], technique: str) -> list[str]:
 
 
 def setting(shown: list[BoardRow]) -> str:
-    """What was compared, where it is the same in all rows; else ""."""
+    """What was compared, if it is the same in all rows; else ""."""
     found = {(seen.result.changes, seen.result.task) for seen in shown}
     return _changes_and_task(shown[0].result) if len(found) == 1 else ""
 
@@ -168,7 +170,7 @@ def amount(row: Outcome, value: float | None) -> str:
 
 
 def effect_words(row: Outcome) -> str:
-    """An effect with its interval, where there is one."""
+    """An effect with its interval, if there is one."""
     if row.low is None:
         return amount(row, row.effect)
     low, high = (amount(row, end).removeprefix("× ") for end in (row.low, row.high))
@@ -176,12 +178,12 @@ def effect_words(row: Outcome) -> str:
 
 
 def predicted_words(row: Outcome) -> str:
-    """What was predicted, "" where nothing was."""
+    """What was predicted."""
     return _(row.predicted) + (f", {amount(row, row.predicted_size)}" if row.predicted_size is not None else "")
 
 
 def text(results: list[Result], technique: str, metric: str) -> str:
-    """The chart in plain words, a line a row."""
+    """The chart in plain words, one line per row."""
     shown = rows(results, technique, metric)
     lines = [_heading(shown, technique, metric), *headline(shown, technique)]
     together = setting(shown)
@@ -207,26 +209,36 @@ def _predicted(row):
     return _("; predicted {guess}", guess=predicted_words(row)) if row.predicted else ""
 
 
-# SVG, in units of half a pixel
+# The drawing
 
 WIDTH, LEFT, PLOT, WORDS = 2100, 820, 740, 1580  # of all; where the plot begins, how wide it is, where words begin
 ROW, LOW_ROW, MORE_IN_A_ROW, FONT, SMALL, CHARACTER = 46, 38, 28, 27, 23, 14.5
 LOW_ROWS = 20  # with more rows than that, they are lower
+BOLD = 600
 
 
 class Axis(NamedTuple):
-    """Where effects lie across the plot: ``low`` and ``high`` are logarithms of ratios, or points."""
+    """Where effects are across the plot: ``low`` and ``high`` are logarithms of ratios, or points."""
 
     is_ratio: bool
     low: float
     high: float
     ticks: dict[float, str]
 
-    def at(self, value: float) -> tuple[float, int]:
-        """Where an effect is drawn, in units, and whether it is inside (0) or beyond the left (-1) or right end (1)."""
+    def at(self, value: float) -> tuple[int, int]:
+        """Where an effect is drawn, and whether it is inside (0) or beyond the left (-1) or right end (1)."""
         value = math.log(value) if self.is_ratio else value
         beyond = -1 if value < self.low else 1 if value > self.high else 0
-        return LEFT + PLOT * (min(max(value, self.low), self.high) - self.low) / (self.high - self.low), beyond
+        return self.across(min(max(value, self.low), self.high)), beyond
+
+    def across(self, value: float) -> int:
+        """Where a value of the axis is drawn."""
+        return round(LEFT + PLOT * (value - self.low) / (self.high - self.low))
+
+    @property
+    def nothing(self) -> int:
+        """Where "no effect" is drawn."""
+        return self.at(1.0 if self.is_ratio else 0.0)[0]
 
 
 def axis(shown: list[BoardRow], metric: str) -> Axis:
@@ -255,8 +267,8 @@ def _ends(values, low, high, furthest):
     return min([low, *values]), max([high, *values])
 
 
-def svg(results: list[Result], technique: str, metric: str) -> str:
-    """The chart as one SVG element; it says how many results it shows in ``data-n``."""
+def svg(results: list[Result], technique: str, metric: str) -> Markup:
+    """The chart as one SVG element; ``data-n`` is the number of results that it is about."""
     every = rows(results, technique, metric)
     shown = every[:MOST_ROWS]
     together = setting(every)
@@ -264,69 +276,62 @@ def svg(results: list[Result], technique: str, metric: str) -> str:
     line = axis(shown, metric)
     painted, by_name = colours(results)
     parts, top = _head(every, technique, metric, together)
-    keys, top = _legend(results, painted, by_name, every, top)
+    keys, top = _legend(painted, by_name, every, top)
     parts += keys
     top += 92
     bottom = top + step * max(len(shown), 2)
     parts += _grid(line, metric, top, bottom)
     for i, seen in enumerate(shown):
-        y = top + step * i
         colour = painted[seen.result.machine.kind, seen.result.machine.name]
-        parts.append(_row(seen, line, colour, y, step, i, together))
+        parts.append(_row(seen, line, colour, top + step * i, step, i, together))
     if not shown:
-        parts.append(_words(LEFT + PLOT / 2, top + 54, _("waiting for the first result"), FONT, "middle"))
+        parts.append(draw.text(LEFT + PLOT // 2, top + 54, _("waiting for the first result"), "middle"))
     y = bottom + 74
     for words in _footnotes(every, shown):
-        parts.append(_words(0, y, words, SMALL))
+        parts.append(draw.text(0, y, words, size=SMALL))
         y += 34
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language()}" class="sk-board-chart" role="img" '
-        f'data-n="{len(every)}" '
-        f'aria-label="{escape(text(results, technique, metric))}" viewBox="0 0 {WIDTH} {y - 10}" width="100%" '
-        'preserveAspectRatio="xMinYMin meet" '
-        f'fill="currentColor" font-size="{FONT}" stroke-linejoin="round">{"".join(parts)}</svg>'
-    )
+    look = {"preserveAspectRatio": "xMinYMin meet", "font_size": FONT}
+    words = text(results, technique, metric)
+    return draw.drawing(parts, WIDTH, y - 10, words, class_="sk-board-chart", data_n=len(every), **look)
 
 
 def _head(shown, technique, metric, together):
-    parts = [_words(0, 40, _heading(shown, technique, metric), 40, bold=True)]
+    parts = [draw.text(0, 40, _heading(shown, technique, metric), size=40, weight=BOLD)]
     y = 92
     first, *more = headline(shown, technique)
-    parts.append(_words(0, y, first, 32))
+    parts.append(draw.text(0, y, first, size=32))
     for words in [*more, *([together] if together else [])]:
         y += 36
-        parts.append(_words(0, y, cut(words, 150), SMALL))
+        parts.append(draw.text(0, y, draw.cut(words, 150), size=SMALL))
     return parts, y + 20
 
 
-def _legend(results, painted, by_name, shown, top):
-    """The keys: what the colours and marks mean, as many a row as fit."""
+def _legend(painted, by_name, shown, top):
+    """The keys: what the colours and marks mean, in as many rows as they need; and where these rows end."""
     here = {(seen.result.machine.kind, seen.result.machine.name) for seen in shown}
     if by_name:
         keys = [
-            (_mark(kind, 0, 0, painted[kind, name]), f"{cut(chip(name), 32)} ({_kind(kind)})")
+            (_mark(kind, 0, 0, painted[kind, name]), f"{draw.cut(chip(name), 32)} ({_kind(kind)})")
             for kind, name in painted
             if (kind, name) in here
         ]
     else:
         kinds = sorted({kind for kind, __ in here})
         keys = [(_mark(kind, 0, 0, KIND_COLOURS.get(kind, COLOURS[-1])), _kind(kind)) for kind in kinds]
-    rows_ = [seen.row for seen in shown]
-    if any(row.predicted_size is not None or row.predicted == SAME for row in rows_):
+    outcomes = [seen.row for seen in shown]
+    if any(row.predicted_size is not None or row.predicted == SAME for row in outcomes):
         keys.append((_hollow(0, 0), _("predicted")))
-    if any(row.predicted not in ("", SAME) and row.predicted_size is None for row in rows_):
+    if any(row.predicted not in ("", SAME) and row.predicted_size is None for row in outcomes):
         keys.append((_arrow(0, 0, 1, hollow=True), _("predicted, direction only")))
-    if any(row.low is not None for row in rows_):
-        bar = '<path d="M-20 0h40" stroke="currentColor" stroke-width="9" stroke-opacity=".45"/>'
+    if any(row.low is not None for row in outcomes):
+        bar = draw.path("M-20 0h40", stroke="currentColor", stroke_width=9, stroke_opacity=0.45)
         keys.append((bar, _("95 % interval")))
-    parts, x, y = [], 16, top + 34
-    for drawn, words in keys:
-        needed = 40 + CHARACTER * wide(words)
-        if x > 16 and x + needed > WIDTH:
-            x, y = 16, y + 40
-        parts.append(f'<g transform="translate({x + 10:g} {y - 8})">{drawn}</g>{_words(x + 42, y, words, SMALL + 2)}')
-        x += needed + 50
-    return parts, y if keys else top
+    parts, row = [], 0
+    places = draw.in_rows([40 + CHARACTER * draw.wide(words) for __, words in keys], 16, WIDTH, 50)
+    for (mark, words), (x, row) in zip(keys, places, strict=True):
+        y = top + 34 + 40 * row
+        parts += [draw.group(x + 10, y - 8, mark), draw.text(x + 42, y, words, size=SMALL + 2)]
+    return parts, top + 34 + 40 * row if keys else top
 
 
 def _kind(kind):
@@ -334,57 +339,52 @@ def _kind(kind):
 
 
 def _grid(line, metric, top, bottom):
-    nothing, __ = line.at(1.0 if line.is_ratio else 0.0)
-    low, high = margin_of(line.is_ratio)
-    (left, __), (right, __) = line.at(low), line.at(high)
+    nothing = line.nothing
+    (left, __), (right, __) = map(line.at, margin_of(line.is_ratio))
     if LESS_IS_BETTER[metric]:
         below, above = _("◀ lower: it wins"), _("higher: it loses ▶")
     else:
         below, above = _("◀ lower: it loses"), _("higher: it wins ▶")
-    parts = [
-        f'<rect x="{left:.0f}" y="{top}" width="{right - left:.0f}" height="{bottom - top}" fill-opacity=".09"/>',
-        _words(nothing - 16, top - 50, below, SMALL + 2, "end", bold=True),
-        _words(nothing + 16, top - 50, above, SMALL + 2, bold=True),
-    ]
-    across = {tick: LEFT + PLOT * (tick - line.low) / (line.high - line.low) for tick in line.ticks}
-    grid = "".join(f"M{x:.0f} {top}V{bottom}" for x in across.values())
-    parts.append(f'<path d="{grid}" stroke="currentColor" stroke-opacity=".15" stroke-width="2" fill="none"/>')
-    parts.append(f'<path d="M{nothing:.0f} {top}V{bottom}" stroke="currentColor" stroke-width="3" fill="none"/>')
+    across = {line.across(tick): words for tick, words in line.ticks.items()}
+    grid = "".join(f"M{x} {top}V{bottom}" for x in across)
+    yield draw.element("rect", x=left, y=top, width=right - left, height=bottom - top, fill_opacity=0.09)
+    yield draw.text(nothing - 16, top - 50, below, "end", SMALL + 2, BOLD)
+    yield draw.text(nothing + 16, top - 50, above, None, SMALL + 2, BOLD)
+    yield draw.path(grid, stroke="currentColor", stroke_opacity=0.15, stroke_width=2, fill="none")
+    yield draw.path(f"M{nothing} {top}V{bottom}", stroke="currentColor", stroke_width=3, fill="none")
     for y in (top - 14, bottom + 32):  # below thirty rows, the ticks may be below the screen
-        parts += [_words(x, y, line.ticks[tick], SMALL, "middle") for tick, x in across.items()]
-    return parts
+        for x, words in across.items():
+            yield draw.text(x, y, words, "middle", SMALL)
 
 
 def _row(seen, line, colour, y, step, i, together):
     row, result = seen.row, seen.result
     middle, kind = y + (step if together else step - MORE_IN_A_ROW) / 2, result.machine.kind
-    band = f'<rect x="0" y="{y}" width="{WIDTH}" height="{step}" fill-opacity="{0.05 if i % 2 == 0 else 0}"/>'
-    parts = [f"<title>{escape(_tooltip(seen))}</title>", band]
-    parts.append(f'<g transform="translate(16 {middle})">{_mark(kind, 0, 0, colour)}</g>')
-    parts.append(_words(42, middle + 9, _cut_name(seen.who, 17), FONT, bold=True))
-    parts.append(_words(380, middle + 9, cut(seen.hardware, 29), SMALL + 1))
+    parts = [draw.element("title", _tooltip(seen))]
+    parts.append(draw.element("rect", x=0, y=y, width=WIDTH, height=step, fill_opacity=0 if i % 2 else 0.05))
+    parts.append(_mark(kind, 16, middle, colour))
+    parts.append(draw.text(42, middle + 9, _cut_name(seen.who, 17), weight=BOLD))
+    parts.append(draw.text(380, middle + 9, draw.cut(seen.hardware, 29), size=SMALL + 1))
     if not together:
-        parts.append(_words(42, middle + 38, cut(_changes_and_task(result), 56), SMALL - 2))
+        parts.append(draw.text(42, middle + 38, draw.cut(_changes_and_task(result), 56), size=SMALL - 2))
     parts += _prediction(row, line, middle)
     if row.effect is None:
         words = _(NOT_AVAILABLE)
-        words = _("{what}: {text}", what=words, text=_(row.why)) if row.why else words
-        parts.append(_words(WORDS, middle + 9, cut(words, 38), SMALL + 1))
+        words = draw.cut(_("{what}: {text}", what=words, text=_(row.why)) if row.why else words, 38)
     else:
         parts += _effect(row, line, kind, colour, middle)
         short = {NO_DIFFERENCE: _("no difference"), TOO_FEW: _("too few pairs")}
         verdict = short.get(seen.verdict) or _(seen.verdict)
-        parts.append(_words(WORDS, middle + 9, cut(f"{effect_words(row)}, {verdict}", 44), SMALL + 1))
-    return f'<g class="sk-board-row">{"".join(parts)}</g>'
+        words = draw.cut(f"{effect_words(row)}, {verdict}", 44)
+    parts.append(draw.text(WORDS, middle + 9, words, size=SMALL + 1))
+    return draw.element("g", *parts, class_="sk-board-row")
 
 
 def _effect(row, line, kind, colour, y):
     if row.low is not None:
         (left, __), (right, __) = line.at(row.low), line.at(row.high)
-        yield (
-            f'<path d="M{left:.0f} {y}H{max(right, left + 2):.0f}" stroke="{colour}" stroke-width="9" '
-            'stroke-opacity=".5" fill="none"/>'
-        )
+        bar = f"M{left} {y:g}H{max(right, left + 2)}"
+        yield draw.path(bar, stroke=colour, stroke_width=9, stroke_opacity=0.5, fill="none")
     x, beyond = line.at(row.effect)
     yield _arrow(x, y, beyond, colour=colour) if beyond else _mark(kind, x, y, colour)
 
@@ -392,30 +392,31 @@ def _effect(row, line, kind, colour, y):
 def _prediction(row, line, y):
     if not row.predicted:
         return
-    nothing = 1.0 if row.is_ratio else 0.0
     if row.predicted_size is None and row.predicted != SAME:
         side = -1 if row.predicted == LOWER else 1
-        yield _arrow(line.at(nothing)[0] + 30 * side, y, side, hollow=True)
+        yield _arrow(line.nothing + 30 * side, y, side, hollow=True)
     else:
-        x, beyond = line.at(nothing if row.predicted_size is None else row.predicted_size)
+        x, beyond = (line.nothing, 0) if row.predicted_size is None else line.at(row.predicted_size)
         yield _arrow(x, y, beyond, hollow=True) if beyond else _hollow(x, y)
 
 
 def _mark(kind, x, y, colour):
     """A disc for a CPU, a square for a CUDA GPU, a diamond for anything else."""
     if kind == "cpu":
-        return f'<circle cx="{x:.0f}" cy="{y:g}" r="10" fill="{colour}"/>'
-    d = f"M{x - 9.5:.0f} {y - 9.5:g}h19v19h-19z" if kind == "cuda" else f"M{x:.0f} {y - 13:g}l13 13l-13 13l-13-13z"
-    return f'<path d="{d}" fill="{colour}"/>'
+        return draw.element("circle", cx=x, cy=y, r=10, fill=colour)
+    return draw.path(
+        f"M{x - 9.5:g} {y - 9.5:g}h19v19h-19z" if kind == "cuda" else f"M{x} {y - 13:g}l13 13l-13 13l-13-13z",
+        fill=colour,
+    )
 
 
 def _hollow(x, y):
-    return f'<circle cx="{x:.0f}" cy="{y:g}" r="14" fill="none" stroke="currentColor" stroke-width="3"/>'
+    return draw.element("circle", cx=x, cy=y, r=14, fill="none", stroke="currentColor", stroke_width=3)
 
 
 def _arrow(x, y, side, colour="currentColor", hollow=False):
-    look = f'fill="none" stroke="{colour}" stroke-width="3"' if hollow else f'fill="{colour}"'
-    return f'<path d="M{x - 9 * side:.0f} {y - 12:g}v24l{20 * side}-12z" {look}/>'
+    look = {"fill": "none", "stroke": colour, "stroke_width": 3} if hollow else {"fill": colour}
+    return draw.path(f"M{x - 9 * side} {y - 12:g}v24l{20 * side}-12z", **look)
 
 
 def _tooltip(seen):
@@ -433,49 +434,28 @@ def _footnotes(every, shown):
     notes = []
     if any(seen.row.low is not None for seen in shown):
         if shown[0].row.is_ratio:
-            effect = _(
-                "Effect: with the technique, against without it, on the same machine. Shaded: less than a tenth."
-            )
+            notes.append(_("Effect: with the technique / without it, on the same machine. Shaded: less than a tenth."))
         else:
-            effect = _(
-                "Effect: with the technique, against without it, on the same machine. Shaded: less than half a point."
+            notes.append(
+                _("Effect: with the technique - without it, on the same machine. Shaded: less than half a point.")
             )
-        one = _("Each interval is one machine's: of twenty machines without any difference, one on average shows one.")
-        notes += [effect, one]
+        notes.append(
+            _("Each interval is for one machine. Of twenty machines with no real difference, one on average shows one.")
+        )
     if any(seen.row.low is None and seen.row.effect is not None for seen in shown):
-        notes.append(_("Without a bar: no verdict (too few pairs, or a smoke run, in which no figure means anything)."))
+        notes.append(_("No bar: no verdict (too few pairs, or a smoke run, whose numbers mean nothing)."))
     if more := len(every) - len(shown):
         notes.append(
             ngettext(
-                "{n} more result does not fit here: to_csv() and to_frame() have them all.",
-                "{n} more results do not fit here: to_csv() and to_frame() have them all.",
+                "{n} more result does not fit here. to_frame() and to_csv() have them all.",
+                "{n} more results do not fit here. to_frame() and to_csv() have them all.",
                 more,
             )
         )
     return notes
 
 
-def _words(x, y, words, font, anchor="", bold=False):
-    look = (f' text-anchor="{anchor}"' if anchor else "") + (' font-weight="600"' if bold else "")
-    look += f' font-size="{font}"' if font != FONT else ""
-    return f'<text x="{x:.0f}" y="{y:.0f}"{look}>{escape(words)}</text>'
-
-
 def _cut_name(who, longest):
     """A name that is cut, but not its number."""
     name, number = re.fullmatch(r"(.*?)( \(\d+\))?", who).groups(default="")
-    return cut(name, longest - len(number)) + number
-
-
-def wide(words: str) -> int:
-    """How many Latin characters a text is as wide as."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in words)
-
-
-def cut(words: str, longest: int) -> str:
-    """A text cut to the width of so many Latin characters."""
-    if wide(words) <= longest:
-        return words
-    while words and wide(words) >= longest:
-        words = words[:-1]
-    return f"{words}…"
+    return draw.cut(name, longest - len(number)) + number

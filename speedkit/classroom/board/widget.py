@@ -1,26 +1,26 @@
 """The class board: the results of a whole room on one chart, which fills by itself.
 
-    sk.share(result, name="Ada")  # each learner, with SPEEDKIT_BOARD set to a folder that all can write
-    sk.Board()                    # whoever stands at the projector
+    sk.share(result, name="Ada")  # each learner, with SPEEDKIT_BOARD set to a folder that all can write to
+    sk.Board()                    # the instructor, at the projector
 
-The same technique wins on one machine and loses on another: to see that takes more machines than one's own.
+The same technique can win on one machine and lose on another. Seeing that takes more than one machine.
 """
 
 import csv
-import html
 import io
 import threading
 from datetime import datetime
 from pathlib import Path
 
 import ipywidgets as widgets
-from IPython.display import display
+from markupsafe import Markup
 
 from speedkit.classroom.board import chart
 from speedkit.classroom.board.results import NO_FOLDER, TECHNIQUES, Folder, Result, latest, share
 from speedkit.classroom.prediction import Prediction
 from speedkit.classroom.saved import saved_comparisons
 from speedkit.comparison.metrics import METRICS
+from speedkit.lab.display import html_for_each, show_widget, style_sheet
 from speedkit.lab.runner import stop_what_this_cell_showed
 from speedkit.recipe import SWITCHES
 from speedkit.support.files import write_atomically
@@ -28,21 +28,9 @@ from speedkit.support.messages import _, message_of, ngettext
 from speedkit.support.settings import board_folder
 
 EVERY = 3.0  # seconds between two looks into the folder
-SAID_PROBLEMS = 8
-FORMULA = ("=", "+", "-", "@")  # how a text begins that a spreadsheet may compute
-STYLE = """<style>
-.sk-board {border: 1px solid var(--jp-border-color2, #ccc); border-radius: 6px; padding: 12px 16px; overflow: hidden}
-.sk-board > .widget-box, .sk-board > .widget-html {margin: 0; overflow: visible}
-.sk-board .widget-html-content {line-height: 1.45}
-.sk-choices {gap: 6px 18px}
-.sk-choices select, .sk-choices option {color: var(--jp-ui-font-color1, #222);
-  background-color: var(--jp-layout-color1, #fff)}
-.sk-choices select {border: 1px solid var(--jp-border-color0, #999)}
-.sk-board-status {flex: 1 1 220px; font-variant-numeric: tabular-nums; opacity: 0.85}
-.sk-board-chart {display: block; margin-top: 8px; max-height: max(600px, calc(100vh - 170px))}
-.sk-skipped {border-left: 4px solid #d32f2f; border-radius: 3px; padding: 8px 12px; margin: 8px 0 0;
-  background: rgba(211, 47, 47, 0.12); overflow-wrap: anywhere}
-</style>"""
+MOST_PROBLEMS = 8  # skipped files that are named
+FORMULA = ("=", "+", "-", "@")  # a text that begins so may be computed by a spreadsheet
+LINE, STATUS = "<div>{}</div>", "<div role='status'>{}</div>"
 COLUMNS = (
     *("who", "nickname", "technique", "changes", "task", "metric", "title", "unit", "effect", "low", "high", "verdict"),
     *("why", "claimed", "outcome", "predicted", "predicted_size", "pairs", "smoke", "hardware", "kind", "cores"),
@@ -51,16 +39,18 @@ COLUMNS = (
 
 
 class Board:
-    """What a room has shared, a chart for each technique and metric. Show it as a cell's last line.
+    """Everything that a room has shared: one chart for each technique and metric. Show it as a cell's last line.
 
-    folder: where the results lie; without it, ``SPEEDKIT_BOARD`` says it, and where that says nothing, the board shows
-    how to set it. technique, metric: what is shown first; without them the technique of the first result, and the time
-    that it is about. every: seconds between two looks into the folder.
+    Args:
+        folder: the folder with the results. Default: ``SPEEDKIT_BOARD``; without that, the board says how to set it.
+        technique: what to show first, such as ``"cache"``. Default: the technique of the first result that arrives.
+        metric: what to show first, a name in ``sk.METRICS``. Default: the time that the technique is about.
+        every: seconds between two looks into the folder.
 
-    While it is shown, it looks into the folder in a thread of its own and draws anew when something has changed there,
-    until :meth:`stop` or until its cell is run again. Of one nickname, machine, technique and setting the result that
-    was shared last counts. Learners without a nickname are called machine 1, 2, ... in the order of their first result.
-    What is drawn anew is in the language in force then; the names of the lists stay as they were made.
+    While it is shown, a thread looks into the folder and redraws the chart when something has changed, until
+    :meth:`stop` or until the cell is run again. For each learner, technique and setting, the latest result counts.
+    Learners without a nickname are called learner 1, 2, ... in the order of their first result. What is redrawn is in
+    the current language; the two lists keep the language in which they were made.
 
     Raises:
         ValueError: there is no such technique or metric.
@@ -69,12 +59,13 @@ class Board:
     def __init__(self, folder=None, technique: str | None = None, metric: str | None = None, *, every: float = EVERY):
         for name, value, allowed in (("technique", technique, TECHNIQUES), ("metric", metric, tuple(METRICS))):
             if value is not None and value not in allowed:
-                raise ValueError(f"{name}={str(value)[:40]!r} is not on the board: give {' | '.join(allowed)}.")
+                raise ValueError(f"{name}={str(value)[:40]!r} is not on the board: choose from {', '.join(allowed)}.")
         self.folder, self.every = board_folder(folder), every
         self._files = Folder(self.folder) if self.folder else None
         self._follow = technique is None  # the first result that arrives
+        self._setting = False  # whether both lists are being set: one drawing is enough
         self._own_metric = metric
-        self._drawing, self._over = threading.RLock(), threading.Event()
+        self._looking, self._drawing, self._over = threading.Lock(), threading.RLock(), threading.Event()
         self._thread: threading.Thread | None = None
         self._build(technique or SWITCHES[0])
         self.refresh()
@@ -93,59 +84,58 @@ class Board:
         choices.add_class("sk-choices")
         choices.layout.flex_flow = "row wrap"
         choices.layout.align_items = "center"
-        style = widgets.HTML(STYLE, layout={"display": "none"})
-        self.box = widgets.VBox([style, choices, self.picture, self.skipped])
+        self.box = widgets.VBox([style_sheet(), choices, self.picture, self.skipped])
         self.box.add_class("sk-board")
         self.technique.observe(self._chose_technique, "value")
         self.metric.observe(self._chose_metric, "value")
 
-    # What there is
+    # Reading
 
     @property
     def results(self) -> list[Result]:
-        """What could be read and counts, in the order in which it was shared."""
+        """The results that could be read and that count, in the order in which they were shared."""
         return latest(self._files.results) if self._files else []
 
     @property
     def problems(self) -> dict[str, str]:
-        """The files that were skipped: name -> reason."""
+        """The files that were skipped: name -> reason, in English."""
         return self._files.problems if self._files else {}
 
     def refresh(self) -> bool:
-        """Looks into the folder now, and draws if anything has changed; whether it has."""
-        with self._drawing:
+        """Looks into the folder now and redraws if something has changed; returns whether it has."""
+        with self._looking:  # a slow or dead network drive may take minutes: nothing else waits for it
             changed = self._files.look() if self._files else False
+        with self._drawing:
             if changed or not self.picture.value:
                 self._draw()
-            return changed
+        return changed
 
     # Showing
 
     def __repr__(self):
         lines = [chart.text(self._everything(), self.technique.value, self.metric.value), self._where()]
-        skipped = (_("Skipped: {name}: {why}", name=name, why=_(why)) for name, why in self.problems.items())
-        return "\n".join([*lines, *skipped])
+        return "\n".join([*lines, *self._skipped()])
+
+    def _skipped(self):
+        return [_("Skipped {name}: {why}", name=name, why=_(why)) for name, why in self.problems.items()]
 
     def _ipython_display_(self):
-        """Shows the widgets, and begins to look into the folder."""
+        """Shows the widgets and starts to look into the folder."""
         stop_what_this_cell_showed(self)
-        mimebundle = self.box._repr_mimebundle_()
-        bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
-        display(bundle | {"text/plain": repr(self)}, metadata=metadata, raw=True)
+        show_widget(self.box, repr(self))
         self.start()
 
     def start(self):
-        """Looks into the folder every few seconds from now on, in a thread. Showing the board does so by itself."""
+        """Starts the thread that looks into the folder every few seconds. Showing the board does so, too."""
         with self._drawing:
             if self._files and (self._thread is None or self._over.is_set()):
                 self._over = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._tick, args=(self._over,), name="speedkit board", daemon=True
-                )
+                over = (self._over,)
+                self._thread = threading.Thread(target=self._tick, args=over, name="speedkit board", daemon=True)
                 self._thread.start()
 
     def stop(self):
-        """Looks no more; what is shown stays."""
+        """Stops looking into the folder; the chart stays as it is."""
         self._over.set()
 
     def _tick(self, over):
@@ -154,7 +144,7 @@ class Board:
                 self.refresh()
             except Exception as error:  # a board that stands still should say so
                 why = f"{type(error).__name__}: {error}"
-                self.status.value = html.escape(_("Not up to date: {why}", why=why))
+                self.status.value = Markup(STATUS).format(_("Not up to date: {why}", why=why))
 
     def _everything(self):
         return self._files.results if self._files else []
@@ -163,32 +153,25 @@ class Board:
         results = self._everything()
         self._go_to_the_first(results)
         self.picture.value = chart.svg(results, self.technique.value, self.metric.value)
-        self.status.value = f"<div role='status'>{html.escape(self._where())}</div>"
-        skipped = self.problems.items()
-        problems = [
-            _("<b>{name}</b> is skipped: {why}", name=html.escape(name), why=html.escape(_(why)))
-            for name, why in skipped
-        ]
-        if (more := len(problems) - SAID_PROBLEMS) > 0:
-            problems[SAID_PROBLEMS:] = [ngettext("{n} more file is skipped.", "{n} more files are skipped.", more)]
-        self.skipped.value = f"<div class='sk-skipped'>{'<br>'.join(problems)}</div>" if problems else ""
+        self.status.value = Markup(STATUS).format(self._where())
+        skipped = self._skipped()
+        if (more := len(skipped) - MOST_PROBLEMS) > 0:
+            skipped[MOST_PROBLEMS:] = [ngettext("{n} more file is skipped.", "{n} more files are skipped.", more)]
+        self.skipped.value = (
+            Markup("<div class='sk-skipped'>{}</div>").format(html_for_each(LINE, skipped)) if skipped else ""
+        )
 
     def _where(self):
         if self._files is None:
             return _(NO_FOLDER)
         if not self._files.found:
-            return _(
-                "The folder {folder} cannot be looked into ({why}). As soon as it can be, it will.",
-                folder=self.folder,
-                why=self._files.why,
-            )
+            return _("Cannot read {folder} ({why}); still trying.", folder=self.folder, why=self._files.why)
         counted = latest(self._files.results)
-        machines, results = len({result.seat for result in counted}), len(counted)
         words = ngettext(
-            "{n} result from {machines} in {folder}, as of {time}",
-            "{n} results from {machines} in {folder}, as of {time}",
-            results,
-            machines=ngettext("{n} machine", "{n} machines", machines),
+            "{n} result from {learners} in {folder}, as of {time}",
+            "{n} results from {learners} in {folder}, as of {time}",
+            len(counted),
+            learners=ngettext("{n} learner", "{n} learners", len({result.seat for result in counted})),
             folder=self.folder.name,
             time=f"{datetime.now():%H:%M:%S}",
         )
@@ -200,14 +183,12 @@ class Board:
             self._quietly(results[0].technique, self._own_metric or chart.first_metric(results[0].technique))
 
     def _quietly(self, technique, metric):
-        """Sets both lists without drawing for each."""
+        """Sets both lists without drawing the chart for each of them."""
         self._setting = True
         try:
             self.technique.value, self.metric.value = technique, metric
         finally:
             self._setting = False
-
-    _setting = False
 
     def _chose_technique(self, change):
         with self._drawing:
@@ -224,15 +205,22 @@ class Board:
     # For the instructor
 
     def to_frame(self):
-        """Every result that counts as a pandas DataFrame, a row for each of its metrics."""
+        """The results that count, as a pandas DataFrame with one row per result and metric.
+
+        ``effect``, ``low``, ``high`` and ``predicted_size`` are ratios or points, as ``unit`` says, and missing where
+        there is none; ``memory`` and ``device_memory`` are in bytes. Words are English.
+        """
         import pandas
 
         return pandas.DataFrame(self._records(), columns=list(COLUMNS))
 
     def to_csv(self, path) -> Path:
-        """Writes what :meth:`to_frame` gives as CSV for a spreadsheet; the whole file or, where that fails, none.
+        """Writes the table of :meth:`to_frame` as CSV for a spreadsheet, the whole file or none, and returns its path.
 
-        A text that a spreadsheet would take for a formula has an apostrophe in front.
+        A text that a spreadsheet would take for a formula gets an apostrophe in front.
+
+        Raises:
+            OSError: the file cannot be written.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +229,7 @@ class Board:
         writer.writeheader()
         for record in self._records():
             writer.writerow({name: _harmless(value) for name, value in record.items()})
-        mark = "\ufeff"  # without it Excel takes UTF-8 for something else
+        mark = "\ufeff"  # without it, Excel misreads UTF-8
         write_atomically(path, mark + lines.getvalue())
         return path
 
@@ -265,11 +253,12 @@ def _harmless(value):
 
 
 class Sharing:
-    """A nickname, if one likes, and a button that shares what the lessons have kept, with the predictions about it.
+    """A field for a nickname and a button that shares the results saved by the lessons, with their predictions.
 
     Show it as a cell's last line.
 
-    folder: as in :func:`share`.
+    Args:
+        folder: the board's folder. Default: ``SPEEDKIT_BOARD``.
     """
 
     def __init__(self, folder=None):
@@ -281,8 +270,7 @@ class Sharing:
         self.line = widgets.HTML()
         self.button.on_click(self._share)
         found = ", ".join(chart.technique_title(technique) for technique in saved_comparisons().comparisons)
-        kept_so_far = _("Your lessons have kept: {found}.", found=found) if found else _nothing_kept()
-        self._say([kept_so_far])
+        self._say([_("Saved by your lessons: {found}.", found=found) if found else _nothing_saved()])
         self.box = widgets.VBox([widgets.HBox([self.name, self.button], layout={"flex_flow": "row wrap"}), self.line])
         self.box.add_class("sk-sharing")
 
@@ -292,25 +280,23 @@ class Sharing:
         try:
             lines = []
             for technique, comparison in found.comparisons.items():
-                prediction = Prediction(technique, *METRICS)  # the lesson's
+                prediction = Prediction(technique, *METRICS)  # what was committed in the lesson
                 lines.append(str(share(comparison, self.name.value, self.folder, prediction=prediction)))
         except ValueError as error:
             lines = [_(message_of(error))]
         finally:
             self.button.disabled = False
-        self._say([*(lines or [_nothing_kept()]), *found.notes])
+        self._say([*(lines or [_nothing_saved()]), *found.notes])
 
     def _say(self, lines):
-        self.line.value = f"<div role='status'>{'<br>'.join(html.escape(line) for line in lines)}</div>"
+        self.line.value = Markup(STATUS).format(html_for_each(LINE, lines))
 
     def __repr__(self):
-        return _("a button that shares what the lessons have kept (live widgets: run this cell to use them)")
+        return _("a button that shares your saved results (live widgets: run this cell to use them)")
 
     def _ipython_display_(self):
-        mimebundle = self.box._repr_mimebundle_()
-        bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
-        display(bundle | {"text/plain": repr(self)}, metadata=metadata, raw=True)
+        show_widget(self.box, repr(self))
 
 
-def _nothing_kept():
-    return _("Your lessons have kept nothing yet.")
+def _nothing_saved():
+    return _("Your lessons have not saved anything yet.")

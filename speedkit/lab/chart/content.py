@@ -1,7 +1,7 @@
-"""The chart of a run beside earlier ones: live as SVG text, as words, and once as a figure when the run has ended.
+"""What the chart of a run shows, in words and numbers; ``svg`` and ``figure`` draw it.
 
-Knows :class:`~speedkit.run.Run` only. A series is thinned to points that stand for equally many steps each and keep
-their mean, lowest and highest value, so that a frame costs the same however long the run is.
+It knows :class:`~speedkit.run.Run` only. A series is thinned to points that each stand for the same number of steps,
+with their mean, lowest and highest value, so that a frame costs the same however long the run is.
 """
 
 import math
@@ -17,19 +17,19 @@ from speedkit.run import Run, labels
 from speedkit.support.messages import _, whole
 from speedkit.support.units import number, percent, seconds, size
 
-RAW_POINTS = 160  # up to so many steps of the current run, every step is a point
-BANDED_POINTS = 80  # above, at most so many points with a band from the lowest to the highest
+RAW_POINTS = 160  # up to this many steps of the current run, every step is a point
+BANDED_POINTS = 80  # with more steps, at most this many points, with a band from the lowest to the highest value
 EARLIER_POINTS = 60  # of an earlier run, means only
 EPOCH_POINTS = (40, 60)  # the same two limits for points that are epochs: banded and raw
-EARLIER_RUNS = 6  # the newest that are drawn: as many as there are pairs of colour and dashes
-RECENT = 32  # steps behind a figure that is called current
+EARLIER_RUNS = 6  # the newest ones are drawn: as many as there are pairs of colour and dashes
+RECENT = 32  # steps behind a value that is called current
 ENORMOUS = 1e100  # from here on a value counts as not available
 
 
 class Line(NamedTuple):
-    """A thinned step column: float64 [points] each, nan where a figure is not available.
+    """A thinned step column: four float64 [points], nan where a value is not available.
 
-    ``x``, the middle of the steps that a point stands for, counted from 1; ``mean``, ``low`` and ``high`` of them.
+    ``x`` is the middle of the steps that a point stands for, counted from 1; ``mean``, ``low`` and ``high`` are theirs.
     """
 
     x: np.ndarray
@@ -41,7 +41,7 @@ class Line(NamedTuple):
         return Line(self.x, self.mean * factor, self.low * factor, self.high * factor)
 
     def rate(self, amount: float) -> "Line":
-        """``amount`` divided by this line, which is a duration: the rate of the mean, lowest and highest duration."""
+        """``amount`` / this line, a duration: the rates at the mean, the highest and the lowest duration."""
         with np.errstate(divide="ignore", over="ignore"):
             rates = [amount / values for values in self[1:]]
         mean, low, high = (np.where(np.abs(rate) < ENORMOUS, rate, math.nan) for rate in rates)
@@ -49,14 +49,14 @@ class Line(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What is drawn and said of one run: its lines by column, its epochs, its current figures by name."""
+    """What is shown of one run: its lines by column, its epochs, and its current values by name."""
 
     count: int
     each: int  # steps that a point of a line stands for
     lines: dict[str, Line]
     epoch_ends: np.ndarray  # in steps
-    accuracy: np.ndarray  # on the validation images at those ends
-    figures: dict[str, float]
+    accuracy: np.ndarray  # on the validation images, at these ends
+    latest: dict[str, float]
 
 
 class Mark(NamedTuple):
@@ -81,9 +81,9 @@ class Plot(NamedTuple):
     marks: list[Mark]
     left: Scale
     right: Scale | None
-    clipped: np.ndarray  # step numbers whose value lies above the left axis
+    clipped: np.ndarray  # steps whose value is above the left axis
     clipped_words: str
-    words: str  # on what is missing
+    words: str  # what is missing
 
     @property
     def empty(self) -> bool:
@@ -91,11 +91,11 @@ class Plot(NamedTuple):
 
 
 class Chart(NamedTuple):
-    count: int  # of the steps of the current run that are drawn
+    count: int  # steps of the current run that are drawn
     words: str
     legend: list[tuple[str, Mark]]
     x: Scale
-    panels: list[Plot]
+    plots: list[Plot]
     caption: str
 
 
@@ -106,7 +106,7 @@ def thin(values: np.ndarray, points: int, raw: int = 0) -> Line:
     """A column [steps] as at most ``points`` + 1 points; up to ``raw`` steps every step is one.
 
     The first step, a warm-up, is a point of its own. Every other point stands for the same number of steps, a power
-    of two, so that points stay where they are while a run grows.
+    of two, so that points stay in place while a run grows.
     """
     count = len(values)
     each = _steps_a_point(count, points, raw)
@@ -143,35 +143,31 @@ _traces: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def _trace(run: Run, points: int, raw: int = 0) -> Trace:
-    """The trace of a run; that of a run which is over is made once and kept as long as the run."""
+    """The trace of a run; once a run has ended, its trace is cached for as long as the run exists."""
     over = run.status not in ("new", "running")
     key = (run.count, points, raw)
-    kept = _traces.get(run, {}) if over else {}
-    if key not in kept:
-        trace = _new_trace(run, over, *key)
-        if not over:
-            return trace
-        kept = _traces.setdefault(run, {})
-        kept[key] = trace
-    return kept[key]
+    cached = _traces.setdefault(run, {}) if over else {}
+    if key not in cached:
+        cached[key] = _new_trace(run, over, *key)
+    return cached[key]
 
 
 def _new_trace(run, over, count, points, raw):
-    lines, figures = {}, {}
+    lines, latest = {}, {}
     for name in ("wait_s", "compute_s", "step_s", "memory", "loss"):
         values = run.column(name)[:count]
         lines[name] = thin(values, points, raw)
         recent = values[-RECENT:] if name in ("memory", "loss") or not over else values
         recent = recent[1:] if len(recent) == count > 1 else recent
         recent = recent[np.abs(recent) < ENORMOUS]
-        figures[name] = float(recent[-1] if name == "memory" else recent.mean()) if len(recent) else math.nan
+        latest[name] = float(recent[-1] if name == "memory" else recent.mean()) if len(recent) else math.nan
     lines["images_per_s"] = lines["step_s"].rate(run.recipe.batch_size)
-    figures["images_per_s"] = run.recipe.batch_size / figures["step_s"] if figures["step_s"] else math.nan
+    latest["images_per_s"] = run.recipe.batch_size / latest["step_s"] if latest["step_s"] else math.nan
     ends, accuracy = run.epoch_columns("steps", "validation_accuracy").values()
     accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)
-    figures["validation_accuracy"] = float(accuracy[-1]) if len(accuracy) else math.nan
+    latest["validation_accuracy"] = float(accuracy[-1]) if len(accuracy) else math.nan
     ends, accuracy = thin(ends, *EPOCH_POINTS).high, thin(accuracy, *EPOCH_POINTS).mean
-    return Trace(count, _steps_a_point(count, points, raw), lines, ends, accuracy, figures)
+    return Trace(count, _steps_a_point(count, points, raw), lines, ends, accuracy, latest)
 
 
 def _all_traces(run, earlier):
@@ -181,7 +177,7 @@ def _all_traces(run, earlier):
 
 
 def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
-    """Everything that is drawn of a run and of the newest earlier ones, in the units that are shown."""
+    """Everything that is drawn of a run and of the newest earlier ones, in the units shown."""
     earlier, now, before = _all_traces(run, earlier)
     styles = [
         {
@@ -196,11 +192,11 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
     legend = [(_("this run: {name}", name=names[-1]), Mark("", nothing, nothing))]
     legend += [(name, Mark("", nothing, nothing, **style)) for name, style in zip(names, styles, strict=False)]
     if run.status in ("new", "running"):
-        caption = _("Times and rates in the titles: means of the last {steps} steps.", steps=RECENT)
+        caption = _("Times and rates in the titles are means over the last {steps} steps.", steps=RECENT)
     else:
-        caption = _("Times and rates in the titles: means of the whole run.")
+        caption = _("Times and rates in the titles are means over the whole run.")
     if now.each > 1:
-        band = _("Line: mean of {steps} steps; band: lowest to highest of them.", steps=whole(now.each))
+        band = _("Each point is the mean of {steps} steps; the band spans their range.", steps=whole(now.each))
         caption = f"{band} {caption}"
     return Chart(
         now.count,
@@ -231,9 +227,9 @@ def _time_plot(now, before, styles):
         ),
     ]
     title = [
-        (_("time of a step:"), None),
-        (_("waiting for data {time}", time=seconds(now.figures["wait_s"])), WAITING),
-        (_("computing {time}", time=seconds(now.figures["compute_s"])), COMPUTING),
+        (_("time per step:"), None),
+        (_("waiting for data {time}", time=seconds(now.latest["wait_s"])), WAITING),
+        (_("computing {time}", time=seconds(now.latest["compute_s"])), COMPUTING),
     ]
     return _plot(title, marks, "ms", 2, now, lambda value: seconds(value / 1000), ("wait_s", "compute_s"))
 
@@ -250,14 +246,14 @@ def _memory_plot(run, now, before, styles):
 
 
 def _memory_words(run, now):
-    amount = size(now.figures["memory"])
+    amount = size(now.latest["memory"])
     if run.memory_is_of_processes:
         return _("memory of the processes (resident): {amount}", amount=amount)
     return _("memory on the device: {amount}", amount=amount)
 
 
 def _rate_words(now):
-    return _("images per second: {rate}", rate=number(now.figures["images_per_s"]))
+    return _("images per second: {rate}", rate=number(now.latest["images_per_s"]))
 
 
 def _rate_plot(now, before, styles):
@@ -272,13 +268,13 @@ def _rate_plot(now, before, styles):
 def _learning_plot(now, before, styles):
     marks = [*_current("loss", _joined(now.lines["loss"]), now.each)]
     marks += [_mean("loss", _joined(trace.lines["loss"]), style) for trace, style in zip(before, styles, strict=True)]
-    for trace, style in zip((*before, now), (*styles, {}), strict=True):  # the current run's dots lie on top
+    for trace, style in zip((*before, now), (*styles, {}), strict=True):  # the current run's dots are on top
         if not np.isnan(trace.accuracy).all():
             look = style | {"width": 1, "dots": True, "right": True}
             marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
-    ended = percent(now.figures["validation_accuracy"]) if len(now.accuracy) else _("not yet")
+    ended = percent(now.latest["validation_accuracy"]) if len(now.accuracy) else _("not yet")
     title = [
-        (_("training loss (left) {loss}", loss=_plain(now.figures["loss"])), None),
+        (_("training loss (left) {loss}", loss=_plain(now.latest["loss"])), None),
         (_("● validation accuracy (right) {accuracy}", accuracy=ended), None),
     ]
     return _plot(title, marks, "", 5, now, _plain, ("loss",))
@@ -295,7 +291,7 @@ def _mean(name, line, style):
 
 
 def _joined(line):
-    """The line without its gaps: a loss is fetched from a device only now and then."""
+    """The line without its gaps: a loss is read from the device only now and then."""
     known = ~np.isnan(line.mean)
     return Line(*(values[known] for values in line))
 
@@ -311,7 +307,7 @@ def _plot(title, marks, unit, outlier, now, shown: Callable[[float], str], colum
         words = _("first step {value}", value=shown(highest)) if at_start else _("up to {value}", value=shown(highest))
     missing = [name for name in columns if np.isnan(now.lines[name].mean).all()]
     if now.count == 0:
-        nothing = _("no step yet")
+        nothing = _("no steps yet")
     elif missing == ["wait_s"]:
         nothing = _("waiting: n/a on this machine")
     elif missing == ["compute_s"]:
@@ -324,10 +320,10 @@ def _plot(title, marks, unit, outlier, now, shown: Callable[[float], str], colum
 
 
 def _limits(marks, outlier):
-    """The low and high end of what an axis has to show, and the highest value of all.
+    """The low and high end of what an axis must show, and the highest value of all.
 
-    Each mark is seen whole up to its 95th percentile without the first step; single values above ``outlier`` times
-    that do not squash the rest, and nor does a band above three times its line.
+    Each mark is shown up to its 95th percentile without the first step. Single values above ``outlier`` times that do
+    not squash the rest, nor does a band above three times its line.
     """
     lowest, usual, highest, banded = 0.0, 0.0, 0.0, 0.0
     for mark in marks:
@@ -377,13 +373,13 @@ def _plain(value):
 
 
 def text(run: Run, earlier: Sequence[Run] = ()) -> str:
-    """The last figures of a run and of earlier ones in a few lines of plain text."""
+    """The latest values of a run and of earlier ones, in a few lines of plain text."""
     earlier, now, before = _all_traces(run, earlier)
     return _words(run, now, before, labels([*earlier, run]))
 
 
 def _words(run, now, before, names):
-    figures = now.figures
+    latest = now.latest
     if run.total_steps:
         steps = _("step {done} of {total}", done=whole(now.count), total=whole(run.total_steps))
     else:
@@ -391,35 +387,37 @@ def _words(run, now, before, names):
     lines = [
         _("{name} ({status}): {steps}", name=names[-1], status=_(run.status), steps=steps),
         _(
-            "time of a step: {waiting} waiting for data + {computing} computing",
-            waiting=seconds(figures["wait_s"]),
-            computing=seconds(figures["compute_s"]),
+            "time per step: {waiting} waiting for data + {computing} computing",
+            waiting=seconds(latest["wait_s"]),
+            computing=seconds(latest["compute_s"]),
         ),
         _memory_words(run, now),
         _rate_words(now),
         _(
             "training loss {loss}, validation accuracy {accuracy}",
-            loss=_plain(figures["loss"]),
-            accuracy=percent(figures["validation_accuracy"]),
+            loss=_plain(latest["loss"]),
+            accuracy=percent(latest["validation_accuracy"]),
         ),
     ]
     for trace, name in zip(before, names, strict=False):
-        figures = trace.figures
+        latest = trace.latest
         lines.append(
             _(
-                "earlier, {name}: {time} a step, {memory}, {rate} images/s, validation accuracy {accuracy}",
+                "earlier, {name}: {time} per step, {memory}, {rate} images/s, validation accuracy {accuracy}",
                 name=name,
-                time=seconds(figures["step_s"]),
-                memory=size(figures["memory"]),
-                rate=number(figures["images_per_s"]),
-                accuracy=percent(figures["validation_accuracy"]),
+                time=seconds(latest["step_s"]),
+                memory=size(latest["memory"]),
+                rate=number(latest["images_per_s"]),
+                accuracy=percent(latest["validation_accuracy"]),
             )
         )
     return "\n".join(lines)
 
 
 def known_pieces(mark: Mark) -> list[slice]:
-    """The stretches of a mark between its gaps."""
+    """The pieces of a mark between its gaps."""
     known = ~np.isnan(mark.y)
+    if known.all():
+        return [slice(0, len(known))] if len(known) else []
     edges = np.flatnonzero(np.diff(known, prepend=False, append=False))
     return [slice(begin, end) for begin, end in edges.reshape(-1, 2).tolist()]

@@ -1,4 +1,4 @@
-"""The chart as a static figure, drawn once when a run has ended."""
+"""The chart as a static figure, drawn once, when a run has ended."""
 
 import io
 import math
@@ -8,66 +8,63 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from speedkit.lab.chart.content import prepare
-from speedkit.lab.picture import DRAWING, INK
+from speedkit.lab.picture import INK, drawing
 from speedkit.run import Run
 from speedkit.support.messages import _
 
 FIGURE_INK = "#222222"  # what INK is on the figure's white
 
 
-# The static figure
-
-
 def figure(run: Run, earlier: Sequence[Run] = ()):
-    """The chart as a ``matplotlib.figure.Figure`` without pyplot, 900 pixels wide at 100 dots an inch."""
-    with DRAWING:
+    """The chart as a ``matplotlib.figure.Figure`` without pyplot: 900 x 560 pixels."""
+    with drawing():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         chart = prepare(run, earlier)
-        drawn = Figure(figsize=(9, 5.6), dpi=100, facecolor="white")
+        drawn = Figure(figsize=(9, 5.6), dpi=100)
         FigureCanvasAgg(drawn)
         rows = _draw_legend(drawn, chart.legend)
         four = drawn.subplots(2, 2)
-        for axes, panel in zip(four.flat, chart.panels, strict=True):
-            _draw(axes, panel, chart.x)
+        for axes, plot in zip(four.flat, chart.plots, strict=True):
+            _draw(axes, plot, chart.x)
         drawn.text(0.075, 0.012, chart.caption, fontsize=7.5, color=FIGURE_INK, parse_math=False)
         drawn.subplots_adjust(left=0.075, right=0.94, bottom=0.1, top=0.92 - 0.036 * rows, wspace=0.34, hspace=0.5)
         return drawn
 
 
-def _draw(axes, panel, steps):
+def _draw(axes, plot, steps):
     from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
 
     plain = {"fontsize": 8.5, "parse_math": False, "color": FIGURE_INK}
     pieces = []
-    for words, key in panel.title:
+    for words, key in plot.title:
         pieces += [TextArea("■", textprops={**plain, "color": key})] if key else []
         pieces.append(TextArea(words, textprops=plain))
     title = HPacker(children=pieces, pad=0, sep=5, align="baseline")
     where = {"bbox_to_anchor": (0, 1.09), "bbox_transform": axes.transAxes, "pad": 0, "borderpad": 0, "frameon": False}
     axes.add_artist(AnchoredOffsetbox("lower left", child=title, **where))
     _draw_scale(axes.xaxis, axes.set_xlim, steps)
-    _draw_scale(axes.yaxis, axes.set_ylim, panel.left)
+    _draw_scale(axes.yaxis, axes.set_ylim, plot.left)
     axes.grid(axis="y", color=FIGURE_INK, alpha=0.15, linewidth=0.8)
     axes.text(1, -0.12, _("steps"), transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
     every = [axes]
-    if panel.right:
+    if plot.right:
         every.append(axes.twinx())
-        _draw_scale(every[1].yaxis, every[1].set_ylim, panel.right)
+        _draw_scale(every[1].yaxis, every[1].set_ylim, plot.right)
     for each in every:
         each.tick_params(length=0, labelsize=7.5, labelcolor=FIGURE_INK)
         each.spines[:].set_visible(False)
-    for mark in panel.marks:
-        _draw_mark(every[1] if mark.right else axes, mark, panel.right if mark.right else panel.left)
-    if len(panel.clipped):
-        top = np.full(len(panel.clipped), panel.left.high)
-        axes.plot(panel.clipped, top, marker=6, linestyle="", color=FIGURE_INK, markersize=5, clip_on=False)
+    for mark in plot.marks:
+        _draw_mark(every[1] if mark.right else axes, mark, plot.right if mark.right else plot.left)
+    if len(plot.clipped):
+        top = np.full(len(plot.clipped), plot.left.high)
+        axes.plot(plot.clipped, top, marker=6, linestyle="", color=FIGURE_INK, markersize=5, clip_on=False)
         beside = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
-        axes.text(1, 1.02, f"▲ {panel.clipped_words}", **beside, **plain | {"fontsize": 7.5})
-    if panel.words:
-        x, y, across = (0.5, 0.55, "center") if panel.empty else (0, 1.02, "left")
-        axes.text(x, y, panel.words, transform=axes.transAxes, ha=across, va="bottom", **plain | {"fontsize": 7.5})
+        axes.text(1, 1.02, f"▲ {plot.clipped_words}", **beside, **plain | {"fontsize": 7.5})
+    if plot.words:
+        x, y, across = (0.5, 0.55, "center") if plot.empty else (0, 1.02, "left")
+        axes.text(x, y, plot.words, transform=axes.transAxes, ha=across, va="bottom", **plain | {"fontsize": 7.5})
 
 
 def _draw_scale(axis, set_limits, ticks):
@@ -94,7 +91,7 @@ def _draw_legend(drawn, legend):
         Line2D([], [], color=_figure_colour(mark), linewidth=0.75 * mark.width, linestyle=_figure_dash(mark))
         for __, mark in legend
     ]
-    lengths = [12 + len(label) for label, __ in legend]  # the key and the gaps take as much as twelve characters
+    lengths = [12 + len(label) for label, __ in legend]  # key and gaps are as wide as twelve characters
     columns = len(legend) if sum(lengths) < 130 else max(1, 130 // max(lengths))
     shown = drawn.legend(
         keys,
@@ -121,7 +118,7 @@ def _figure_dash(mark):
     return (0, tuple(length / mark.width for length in mark.dash)) if mark.dash else "-"
 
 
-# matplotlib keeps the fonts that it opened for each thread anew: of a new one a run there would be ever more.
+# matplotlib caches fonts per thread, so a new thread per run would leak a set of fonts each time.
 _render_pool = ThreadPoolExecutor(1, "figures")
 
 
@@ -131,7 +128,7 @@ def png(run: Run, earlier: Sequence[Run] = ()) -> bytes:
 
 
 def _png(run, earlier):
-    with DRAWING:
+    with drawing():
         image = io.BytesIO()
         figure(run, earlier).savefig(image, format="png")
         return image.getvalue()

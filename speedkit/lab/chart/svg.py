@@ -1,125 +1,111 @@
-"""The live chart: SVG text, in units of half a pixel: whole numbers are then fine enough, and short."""
+"""The live chart, as SVG text."""
 
-import html
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from speedkit.lab.chart.content import known_pieces, prepare
+from speedkit.lab.svg import cut, drawing, element, group, in_rows, path, text, wide
 from speedkit.run import Run
-from speedkit.support.messages import _, language
+from speedkit.support.messages import _
 
-# SVG, in units of half a pixel: whole numbers are then fine enough, and short
-
-LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 80, 66, 300  # around and of the plotting area
-FONT, SMALL, LEGEND_ROW, CHARACTER = 25, 22, 36, 13.5
+LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 80, 66, 300  # around and of the plotting area, in half pixels
+FONT, SMALL, LEGEND_ROW, CHARACTER, KEY = 25, 22, 36, 13.5, 70
 
 
-def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900) -> str:
+def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900) -> Markup:
     """The chart as one SVG element, ``width`` pixels wide before it is fitted to its column."""
     chart = prepare(run, earlier)
     whole = 2 * width
-    parts, top = _svg_legend(chart.legend, whole)
-    for i, panel in enumerate(chart.panels):
+    parts, top = _legend(chart.legend, whole)
+    for i, plot in enumerate(chart.plots):
         x, y = (i % 2) * whole // 2, top + (i // 2) * (ABOVE + HEIGHT + BELOW)
-        parts.append(f'<g transform="translate({x + LEFT} {y + ABOVE})">')
-        parts += _svg_plot(panel, chart.x, whole // 2 - LEFT - RIGHT)
-        parts.append("</g>")
+        parts.append(group(x + LEFT, y + ABOVE, *_plot(plot, chart.x, whole // 2 - LEFT - RIGHT)))
     height = top + 2 * (ABOVE + HEIGHT + BELOW) + 36
-    parts.append(svg_text(LEFT, height - 12, chart.caption))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language()}" class="sk-chart" role="img" '
-        f'data-n="{chart.count}" '
-        f'aria-label="{html.escape(chart.words)}" viewBox="0 0 {whole} {height}" width="100%" '
-        f'fill="currentColor" font-size="{SMALL}" stroke-linejoin="round" stroke-linecap="round">{"".join(parts)}</svg>'
-    )
+    parts.append(text(LEFT, height - 12, chart.caption))
+    look = {"font_size": SMALL, "stroke_linecap": "round"}
+    return drawing(parts, whole, height, chart.words, class_="sk-chart", data_n=chart.count, **look)
 
 
-def _svg_legend(legend, whole):
-    """The keys of the runs, as many a row as fit; and the height that they take."""
-    parts, x, row = [], LEFT, 0
-    for label, mark in legend:
-        shown = label if len(label) <= 110 else f"{label[:109]}…"
-        needed = 70 + len(shown) * CHARACTER
-        if x > LEFT and x + needed > whole:
-            x, row = LEFT, row + 1
+def _legend(legend, whole):
+    """The keys of the runs, in as many rows as they need; and the height of these rows."""
+    labels = [cut(label, 110) for label, __ in legend]
+    places = in_rows([KEY + wide(label) * CHARACTER for label in labels], LEFT, whole, 30)
+    parts, row = [], 0
+    for label, (__, mark), (x, row) in zip(labels, legend, places, strict=True):
         y = LEGEND_ROW * row + 24
-        parts.append(f'<path d="M{x} {y - 8}h56" {_svg_stroke(mark)}/>')
-        parts.append(svg_text(x + 70, y, shown, font=FONT))
-        x += needed + 30
+        parts += [path(f"M{x:g} {y - 8}h56", **_stroke(mark)), text(x + KEY, y, label, size=FONT)]
     return parts, LEGEND_ROW * (row + 1)
 
 
-def _svg_plot(panel, steps, width):
+def _plot(plot, steps, width):
     def place(x, shares):
-        """Units right and down in the plotting area: int64 [points, 2]; nan shares are the caller's to leave out."""
+        """Units right and down in the plotting area: int64 [points, 2]; the caller leaves out nan shares."""
         return np.rint(np.column_stack((steps.share(x) * width, (1 - shares) * HEIGHT))).astype(int)
 
-    parts = [_svg_title(panel.title)]
-    heights = {tick: round((1 - panel.left.share(tick)) * HEIGHT) for tick in panel.left.ticks}
-    grid = "".join(f"M0 {y}h{width}" for y in heights.values())
-    parts.append(f'<path d="{grid}" stroke="currentColor" stroke-opacity=".15" stroke-width="2"/>')
-    parts += [svg_text(-10, heights[tick] + 8, words, "end") for tick, words in panel.left.ticks.items()]
-    if panel.right:
-        for tick, words in panel.right.ticks.items():
-            parts.append(svg_text(width + 10, round((1 - panel.right.share(tick)) * HEIGHT) + 8, words))
+    def labels(axis):
+        return [(round((1 - axis.share(tick)) * HEIGHT), words) for tick, words in axis.ticks.items()]
+
+    parts, left = [_title(plot.title)], labels(plot.left)
+    grid = "".join(f"M0 {y}h{width}" for y, __ in left)
+    parts.append(path(grid, stroke="currentColor", stroke_opacity=0.15, stroke_width=2))
+    parts += [text(-10, y + 8, words, "end") for y, words in left]
+    if plot.right:
+        parts += [text(width + 10, y + 8, words) for y, words in labels(plot.right)]
     for tick, words in steps.ticks.items():
         x = round(steps.share(tick) * width)
-        parts.append(svg_text(x, HEIGHT + 28, words, "end" if x > width - 40 else "middle"))
-    parts.append(svg_text(width, HEIGHT + 54, _("steps"), "end"))
-    for mark in panel.marks:
-        parts.append(_svg_mark(mark, panel.right if mark.right else panel.left, place))
-    if len(panel.clipped):
-        across = np.rint(steps.share(panel.clipped) * width).astype(int).tolist()
+        parts.append(text(x, HEIGHT + 28, words, "end" if x > width - 40 else "middle"))
+    parts.append(text(width, HEIGHT + 54, _("steps"), "end"))
+    for mark in plot.marks:
+        parts += _mark(mark, plot.right if mark.right else plot.left, place)
+    if len(plot.clipped):
+        across = np.rint(steps.share(plot.clipped) * width).astype(int).tolist()
         outline = "".join(f"M{x}-16l-8 14h16z" for x in across)
-        parts.append(f'<path class="sk-clipped" d="{outline}" fill="currentColor"/>')
-        parts.append(svg_text(width, -22, f"▲ {panel.clipped_words}", "end"))
-    if panel.words and panel.empty:
-        parts.append(svg_text(width // 2, HEIGHT // 2 - 14, panel.words, "middle", FONT))
-    elif panel.words:
-        parts.append(svg_text(0, -22, panel.words))
+        parts.append(path(outline, class_="sk-clipped", fill="currentColor"))
+        parts.append(text(width, -22, f"▲ {plot.clipped_words}", "end"))
+    if plot.words and plot.empty:
+        parts.append(text(width // 2, HEIGHT // 2 - 14, plot.words, "middle", FONT))
+    elif plot.words:
+        parts.append(text(0, -22, plot.words))
     return parts
 
 
-def _svg_title(title):
-    spans = []
+def _title(title):
+    pieces = []
     for words, key in title:
-        square = f'<tspan fill="{key}">■ </tspan>' if key else ""
-        spans.append(f"{square}{html.escape(words)}")
-    return f'<text y="-50" font-size="{FONT}">{"&#160; ".join(spans)}</text>'
+        pieces += [Markup("&#160; ")] if pieces else []
+        pieces += [element("tspan", "■ ", fill=key), words] if key else [words]
+    return element("text", *pieces, y=-50, font_size=FONT)
 
 
-def _svg_mark(mark, axis, place):
+def _mark(mark, axis, place):
+    """The line or the area of a mark, and its dots."""
     outline, dots = [], []
     for piece in known_pieces(mark):
         top = place(mark.x[piece], axis.share(mark.y[piece]))
         if mark.base is not None:
             bottom = place(mark.x[piece], axis.share(mark.base[piece]))
-            outline.append(f"{_svg_points(np.concatenate((top, bottom[::-1])))}z")
+            outline.append(f"{_along(np.concatenate((top, bottom[::-1])))}z")
         else:
-            outline.append(_svg_points(top))
+            outline.append(_along(top))
         if mark.dots or len(top) == 1:
             dots += [f"M{x} {y}h0" for x, y in top.tolist()]
-    if not outline:
-        return ""
-    look = f'fill="{mark.colour}" fill-opacity="{mark.opacity}"' if mark.base is not None else _svg_stroke(mark)
-    drawn = f'<path data-series="{mark.name}" d="{"".join(outline)}" {look}/>'
-    return drawn + (f'<path d="{"".join(dots)}" stroke="{mark.colour}" stroke-width="13"/>' if dots else "")
+    look = _stroke(mark) if mark.base is None else {"fill": mark.colour, "fill_opacity": mark.opacity}
+    if outline:
+        yield path("".join(outline), data_series=mark.name, **look)
+    if dots:
+        yield path("".join(dots), stroke=mark.colour, stroke_width=13)
 
 
-def _svg_points(points):
+def _along(points):
     """A path along int64 [points, 2]: the first absolute, the others relative to the one before, which is shorter."""
-    steps = np.diff(points, axis=0, prepend=points[:1])
-    steps[0] = points[0]
+    steps = points.copy()
+    steps[1:] -= points[:-1]
     numbers = list(map(str, steps.ravel().tolist()))
     return f"M{' '.join(numbers[:2])}" + (f"l{' '.join(numbers[2:])}".replace(" -", "-") if len(numbers) > 2 else "")
 
 
-def _svg_stroke(mark):
-    dash = f' stroke-dasharray="{" ".join(str(2 * length) for length in mark.dash)}"' if mark.dash else ""
-    return f'fill="none" stroke="{mark.colour}" stroke-width="{2 * mark.width:g}"{dash}'
-
-
-def svg_text(x, y, words, anchor="", font=SMALL):
-    look = (f' text-anchor="{anchor}"' if anchor else "") + (f' font-size="{font}"' if font != SMALL else "")
-    return f'<text x="{x:g}" y="{y:g}"{look}>{html.escape(words)}</text>'
+def _stroke(mark):
+    dashes = " ".join(str(2 * length) for length in mark.dash) or None
+    return {"fill": "none", "stroke": mark.colour, "stroke_width": 2 * mark.width, "stroke_dasharray": dashes}
