@@ -1,4 +1,4 @@
-"""Where images come from: whole, checked, split the same way every time, and made once."""
+"""Where images come from: complete, checked, always split the same way, and made only once."""
 
 import hashlib
 import os
@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import run_through
 from PIL import Image
+from torchvision import datasets
 
 from speedkit import loading
 from speedkit.recipe import Recipe
@@ -22,6 +23,7 @@ from speedkit.run import Progress
 from speedkit.support import settings
 from speedkit.support.errors import DataError
 from speedkit.tasks import images as data
+from speedkit.train import fit
 
 SHIPPED = settings.REPOSITORY / "data"
 
@@ -40,7 +42,7 @@ def test_the_shipped_files_have_the_sums_that_the_list_holds(name):
 
 
 def test_the_content_is_fashion_mnist():
-    """Against figures known to the world: mean and deviation of its pixels, and an ankle boot first."""
+    """Against well-known numbers: mean and standard deviation of its pixels, and an ankle boot first."""
     images, labels = data.fashion_mnist("train")
     assert images.float().mean().item() / 255 == pytest.approx(0.2860, abs=5e-5)
     assert images.float().std().item() / 255 == pytest.approx(0.3530, abs=5e-5)
@@ -91,7 +93,7 @@ def a_folder(path):
 
 @pytest.mark.parametrize("harm", [missing, emptied, truncated, one_bit_flipped, a_folder])
 @pytest.mark.parametrize(("part", "what"), [("test", "images"), ("test", "labels")])
-def test_a_harmed_file_is_named_with_the_way_back(copied, harm, part, what):
+def test_a_damaged_file_is_named_with_the_way_back(copied, harm, part, what):
     name = data.FILES[part, what]
     harm(copied / name)
     with pytest.raises(DataError, match="git checkout -- data") as refusal:
@@ -101,7 +103,7 @@ def test_a_harmed_file_is_named_with_the_way_back(copied, harm, part, what):
 
 
 @pytest.mark.parametrize("harm", [missing, emptied, truncated, one_bit_flipped])
-def test_a_harmed_list_of_sums_is_one_sentence_too(copied, harm):
+def test_a_damaged_list_of_sums_is_one_sentence_too(copied, harm):
     harm(copied / "SHA256SUMS")
     if harm is truncated:
         (copied / "SHA256SUMS").write_text((copied / "SHA256SUMS").read_text()[:30])
@@ -122,10 +124,10 @@ def test_the_split_is_55000_and_5000_disjoint_and_always_the_same():
     assert torch.equal(whole.validation[1], labels[order[55_000:]])
     assert torch.equal(part.train.images, whole.train.images[:300])
     assert torch.equal(part.validation[0], whole.validation[0])
-    assert whole.validation[1].bincount().min() > 400  # of about 500 a class
+    assert whole.validation[1].bincount().min() > 400  # of about 500 per class
 
 
-def test_the_probe_is_of_training_images_and_gives_mean_and_deviation(quick):
+def test_the_probe_holds_training_images_and_gives_mean_and_deviation(quick):
     found = loaded(quick)
     assert torch.equal(found.probe[0], found.train.images[:32])
     assert torch.equal(found.probe[1], found.train.labels[:32])
@@ -135,7 +137,7 @@ def test_the_probe_is_of_training_images_and_gives_mean_and_deviation(quick):
     assert found.shape == (1, 28, 28)
 
 
-def test_the_test_set_is_another(quick):
+def test_the_test_set_is_its_own(quick):
     images, labels = run_through(loaded(quick).read_test())[1]
     assert torch.equal(images, data.fashion_mnist("test")[0])
     assert torch.equal(labels, data.fashion_mnist("test")[1])
@@ -167,7 +169,7 @@ def test_resizing_keeps_brightness():
         assert data.Arrays(images, torch.zeros(2), size).all().unique().tolist() == [131]
 
 
-def test_fewer_images_than_a_batch_is_said(quick, pictures):
+def test_fewer_images_than_a_batch_are_refused(quick, pictures):
     with pytest.raises(DataError, match="32 training images, fewer than batch_size=33"):
         loaded(Recipe(data=f"folder:{pictures}", batch_size=33))
 
@@ -206,7 +208,7 @@ def test_files_and_database_hold_the_same_pictures_with_the_right_labels(quick):
     for position in (0, 31, 63):
         picture = files.train.read(position)
         assert torch.equal(picture, database.train.read(position))
-        # The same clothes: of all images the one that it was made from is the most alike.
+        # The same clothes: of all images, the one that it was made from is the most similar.
         likeness = torch.corrcoef(torch.cat([picture.float().mean(0).view(1, -1), originals]))[0, 1:]
         assert likeness.argmax() == position
     assert torch.equal(files.validation[0], database.validation[0])
@@ -290,7 +292,7 @@ def test_two_processes_at_once_both_get_the_whole_set(generated):
 
 
 @pytest.mark.parametrize("change", [{"data": "jpeg"}, {"data": "sqlite"}, {"cache": "disk"}], ids=str)
-def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(quick, monkeypatch, tmp_path, change):
+def test_a_folder_that_cannot_be_written_is_reported_with_the_way_out(quick, monkeypatch, tmp_path, change):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SPEEDKIT_GENERATED", str(tmp_path / "file" / "generated"))
     recipe = quick.but(**change)
@@ -299,10 +301,10 @@ def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(quick, monkeyp
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "sqlite"])
-def test_a_set_that_another_user_locked_is_said_with_the_way_out(quick, generated, monkeypatch, kind):
+def test_a_set_that_another_user_locked_is_reported_with_the_way_out(quick, generated, monkeypatch, kind):
     recipe = quick.but(data=kind)
     loaded(recipe)
-    allowed = os.access  # whoever runs the tests may be root, and read everything
+    allowed = os.access  # the tests may run as root, who may read everything
     monkeypatch.setattr(data.os, "access", lambda path, mode: f"{kind}-32" not in str(path) and allowed(path, mode))
     with pytest.raises(DataError, match=rf"{kind}-32-164.* another user, .* your own .*SPEEDKIT_GENERATED"):
         loaded(recipe)
@@ -313,7 +315,7 @@ def test_a_damaged_database_is_named(quick, generated):
     loaded(recipe)
     path = generated / "sqlite-32-164.sqlite"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(DataError, match=r"sqlite-32-164.sqlite is damaged .* delete it, and it will be made anew"):
+    with pytest.raises(DataError, match=r"sqlite-32-164.sqlite is damaged .* delete it, and it will be made again"):
         loaded(recipe)
 
 
@@ -324,7 +326,7 @@ def test_a_damaged_generated_picture_says_what_to_delete(quick, generated, harm)
     path = generated / "jpeg-32-164" / "000" / "000070.jpg"
     path.write_bytes(path.read_bytes()[:200])
     harm(path)
-    with pytest.raises(DataError, match=r"000070.jpg.* delete .*jpeg-32-164, and it will be made anew"):
+    with pytest.raises(DataError, match=r"000070.jpg.* delete .*jpeg-32-164, and it will be made again"):
         loaded(recipe)
     shutil.rmtree(generated / "jpeg-32-164")
     loaded(recipe)
@@ -337,10 +339,71 @@ def test_a_database_connection_belongs_to_one_process(quick):
     assert source.__getstate__()["owner"] is None
     source.close()
     assert source.connection is None
-    assert source.read(0).shape == (3, 28, 28)  # opened anew
+    assert source.read(0).shape == (3, 28, 28)  # opened again
+    source.close()
 
 
-# Own pictures and torchvision's data sets
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("cache", ["off", "device"])
+def test_the_database_is_closed_after_a_run_and_after_a_look_at_it(tmp_path, cache, workers):
+    """No connection is left to be collected: on Windows the file could not be deleted, and Python 3.13 would warn."""
+    code = f"""
+import gc, sqlite3
+import psutil, speedkit as sk
+from speedkit.loading import drain
+from speedkit.tasks import images
+images.VALIDATION = 100
+opened = []
+class Connection(sqlite3.Connection):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        opened.append(self)
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **options: connect(*args, factory=Connection, **options)
+def left():
+    files = [file.path for file in psutil.Process().open_files() if ".sqlite" in file.path]
+    for connection in opened:
+        try:
+            connection.execute("SELECT 1")
+        except sqlite3.ProgrammingError:
+            continue
+        files.append("open connection")
+    return files
+recipe = sk.Recipe(data="sqlite", subset=64, batch_size=16, epochs=1, stored_size=32, image_size=28, device="cpu")
+recipe = recipe.but(cache={cache!r}, workers={workers}, test_at_end=True)
+print(sk.fit(recipe).status, left())
+sk.first_batch(recipe)
+print(left())
+drain(images.load(recipe))
+print(left())
+records = sk.train(recipe)
+for record in records:
+    if "decoded" in getattr(record, "what", ""):
+        break
+records.close()  # while the validation images are decoded
+print(left(), len(opened) > 3)
+gc.collect()
+"""
+    options = ["-W", "error::ResourceWarning", "-X", "dev"]
+    places = {"SPEEDKIT_GENERATED": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code], env=os.environ | places, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines() == ["finished []", "[]", "[]", "[] True"], done.stderr
+    assert "ResourceWarning" not in done.stderr
+
+
+def test_every_source_can_be_closed_and_read_again(quick, pictures):
+    for source in ("fashion-mnist", "jpeg", "sqlite", f"folder:{pictures}"):
+        for part in (found := loaded(quick.but(data=source, subset=20))).train, found.test:
+            first = part.read(0)
+            part.close()
+            part.close()
+            assert torch.equal(part.read(0), first)
+            part.close()
+
+
+# One's own pictures, and torchvision's data sets
 
 
 def test_a_folder_of_pictures_is_split_into_three(pictures):
@@ -355,7 +418,7 @@ def test_a_folder_of_pictures_is_split_into_three(pictures):
     assert again.train.paths == found.train.paths
 
 
-def test_a_grey_picture_becomes_colour_and_the_middle_is_kept(tmp_path):
+def test_a_grey_picture_becomes_colour_and_only_its_middle_stays(tmp_path):
     pixels = np.zeros((10, 30), np.uint8)
     pixels[:, 10:20] = 200
     Image.fromarray(pixels).save(tmp_path / "wide.png")
@@ -429,3 +492,99 @@ def test_a_torchvision_data_set_that_is_not_there_is_never_downloaded(tmp_path, 
     with pytest.raises(DataError, match=words):
         loaded(Recipe(data=f"torchvision:{name}:{tmp_path}"))
     assert list(tmp_path.iterdir()) == []
+
+
+class Listed:
+    """A data set of torchvision's kind, of ``count`` grey pictures whose pixels and labels are ``i % kinds``."""
+
+    count, kinds, read = 60, 13, 0
+
+    def __init__(self, root, train=True, download=False):
+        assert not download
+        type(self).read = 0
+        self.targets = [i % self.kinds for i in range(self.count)]
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        type(self).read += 1
+        return Image.new("L", (8, 8), i % self.kinds), i % self.kinds
+
+
+class LikeSvhn(Listed):
+    """Its parts have names, and its labels another one."""
+
+    def __init__(self, root, split="train", download=False):
+        super().__init__(root, download=download)
+        self.labels = np.array(self.targets)
+        del self.targets
+
+
+class WithoutLabels(Listed):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        del self.targets
+
+
+@pytest.fixture
+def torchvision_has(monkeypatch):
+    """Puts a data set of the test's own among torchvision's."""
+
+    def put(kind, **changes):
+        dataset = type("Made", (kind,), changes)
+        monkeypatch.setattr(datasets, "Made", dataset, raising=False)
+        monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Made"))
+        return dataset, Recipe(data="torchvision:Made", batch_size=4, epochs=1, device="cpu", model="mlp")
+
+    return put
+
+
+@pytest.mark.parametrize("kind", [Listed, LikeSvhn, WithoutLabels])
+def test_a_torchvision_data_set_without_names_of_classes_has_as_many_as_its_labels(torchvision_has, generated, kind):
+    _, recipe = torchvision_has(kind)
+    found = loaded(recipe)
+    assert found.classes == tuple(map(str, range(13)))
+    pixels = [int(found.train.read(i)[0, 0, 0]) for i in range(len(found.train.labels))]
+    assert pixels == found.train.labels.tolist()
+    assert fit(recipe.but(test_at_end=True)).status == "finished"  # with ten classes, label 12 would be refused
+
+
+def test_labels_that_only_the_test_part_has_are_classes_too(torchvision_has):
+    def labelled(self, root, train=True, download=False):
+        self.targets = [0] * self.count if train else [5] * self.count
+
+    _, recipe = torchvision_has(Listed, __init__=labelled)
+    assert len(loaded(recipe).classes) == 6
+
+
+def test_names_of_classes_are_taken_where_there_are_some(torchvision_has):
+    _, recipe = torchvision_has(Listed, classes=["a", "b"], kinds=2)
+    assert loaded(recipe).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("kind", [Listed, LikeSvhn])
+def test_labels_are_read_without_decoding_the_set(torchvision_has, kind):
+    dataset, recipe = torchvision_has(kind)
+    loaded(recipe)
+    assert dataset.read == 1 + 6 + 54  # the size of one, then the pictures to validate on and the probe
+
+
+@pytest.mark.parametrize(("count", "train", "validation"), [(2, 1, 1), (9, 8, 1), (10, 9, 1), (20, 18, 2)])
+def test_a_tiny_torchvision_data_set_has_images_to_train_on_and_to_validate_on(
+    torchvision_has, count, train, validation
+):
+    _, recipe = torchvision_has(Listed, count=count)
+    found = loaded(recipe.but(batch_size=1))
+    assert (len(found.train.labels), len(found.validation[1])) == (train, validation)
+
+
+def test_a_torchvision_data_set_of_one_image_is_refused(torchvision_has):
+    _, recipe = torchvision_has(Listed, count=1)
+    with pytest.raises(DataError, match="0 training images"):
+        loaded(recipe.but(batch_size=1))
+
+
+def test_what_counts_as_correct():
+    logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
+    assert data.correct(logits, torch.tensor([1, 1, 2])).item() == 2
