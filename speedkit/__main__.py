@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from speedkit.hardware import machine
 from speedkit.recipe import Recipe
-from speedkit.run import Progress, Run
+from speedkit.run import Run
 from speedkit.support.errors import NotFinite
 from speedkit.support.messages import language
 from speedkit.support.settings import learner_folder
 from speedkit.support.strict import choices
 from speedkit.support.typed import parse
+from speedkit.tasks import Progress
 from speedkit.train import train
 
 KINDS = {bool: "on|off", int: "WHOLE", float: "NUMBER", str: "TEXT"}

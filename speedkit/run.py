@@ -25,14 +25,6 @@ EPOCH_COLUMNS += ("train_loss", "train_accuracy", "validation_loss", "validation
 announced = contextlib.nullcontext
 
 
-class Progress(NamedTuple):
-    """Work between the steps, before the first one or after an epoch: ``done`` of ``total`` pieces of ``what``."""
-
-    what: str
-    done: int
-    total: int
-
-
 class Step(NamedTuple):
     """Step ``n`` (from 0) has started; its figures are in the run's columns as soon as they are known."""
 

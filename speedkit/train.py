@@ -11,9 +11,10 @@ from speedkit import hardware
 from speedkit.loading import Images, drain, make_loader
 from speedkit.meter import Meter
 from speedkit.recipe import Recipe
-from speedkit.run import Progress, Run
+from speedkit.run import Run
 from speedkit.support.errors import CannotRun
 from speedkit.support.messages import N_, Message
+from speedkit.tasks import Progress
 from speedkit.tasks.images import build, correct, load
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown

@@ -15,7 +15,8 @@ import speedkit as sk
 from speedkit.comparison.metrics import CLAIMS
 from speedkit.comparison.result import ARMS, Comparison, RunResult
 from speedkit.lab import comparison_figure
-from speedkit.lab.compare import compare, register
+from speedkit.lab.compare import compare
+from speedkit.lab.display import register
 from speedkit.recipe import Recipe
 
 HTML, PNG, TEXT = "text/html", "image/png", "text/plain"
@@ -100,7 +101,7 @@ print([sorted(output.data) for output in captured.outputs])
 def test_in_plain_python_it_is_text():
     code = """
 import speedkit as sk
-from speedkit.lab.compare import register
+from speedkit.lab.display import register
 register()
 print(repr(sk.Comparison(sk.Recipe(), sk.Recipe(cache="ram"))))
 """

@@ -19,10 +19,11 @@ from torchvision import datasets
 
 from speedkit import loading
 from speedkit.recipe import Recipe
-from speedkit.run import Progress
 from speedkit.support import settings
 from speedkit.support.errors import DataError
+from speedkit.tasks import Progress
 from speedkit.tasks import images as data
+from speedkit.tasks import pictures as pictures_module
 from speedkit.train import fit
 
 SHIPPED = settings.REPOSITORY / "data"
@@ -112,9 +113,9 @@ def test_a_damaged_list_of_sums_is_one_sentence_too(copied, harm):
 
 
 def test_the_split_is_55000_and_5000_disjoint_and_always_the_same():
-    order = data._split(60_000)
+    order = data.split(60_000)
     assert sorted(order.tolist()) == list(range(60_000))
-    assert torch.equal(order, data._split(60_000))
+    assert torch.equal(order, data.split(60_000))
     whole, part = loaded(Recipe()), loaded(Recipe(subset=300, seed=9))
     images, labels = data.fashion_mnist("train")
     assert whole.train.images.shape == (55_000, 1, 28, 28)
@@ -149,7 +150,7 @@ def test_every_part_has_the_size_that_was_asked_for(quick, pictures, source, siz
     recipe = quick.but(data=f"folder:{pictures}" if source == "folder" else source, image_size=size, subset=20)
     found = loaded(recipe)
     channels = 1 if source == "fashion-mnist" else 3
-    side = size or (28 if source == "fashion-mnist" else data.FILE_SIZE)
+    side = size or (28 if source == "fashion-mnist" else pictures_module.FILE_SIZE)
     assert found.shape == found.train.read(0).shape == found.validation[0].shape[1:] == (channels, side, side)
     assert run_through(found.read_test())[1][0].shape[1:] == (channels, side, side)
     assert found.train.read(0).dtype == found.validation[0].dtype == torch.uint8
@@ -305,7 +306,7 @@ def test_a_set_that_another_user_locked_is_reported_with_the_way_out(quick, gene
     recipe = quick.but(data=kind)
     loaded(recipe)
     allowed = os.access  # the tests may run as root, who may read everything
-    monkeypatch.setattr(data.os, "access", lambda path, mode: f"{kind}-32" not in str(path) and allowed(path, mode))
+    monkeypatch.setattr(os, "access", lambda path, mode: f"{kind}-32" not in str(path) and allowed(path, mode))
     with pytest.raises(DataError, match=rf"{kind}-32-164.* another user, .* your own .*SPEEDKIT_GENERATED"):
         loaded(recipe)
 
@@ -424,7 +425,7 @@ def test_a_grey_picture_becomes_colour_and_only_its_middle_stays(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     Image.fromarray(pixels.T.copy()).save(tmp_path / "tall.png")
     for name in ("wide.png", "tall.png"):
-        picture = data.decoded(tmp_path / name, 10)
+        picture = pictures_module.decoded(tmp_path / name, 10)
         assert picture.shape == (3, 10, 10)
         assert picture.unique().tolist() == [200]
 

@@ -42,7 +42,7 @@ from speedkit.lab.panel import Panel
 from speedkit.lab.tables import table_of_runs, table_of_timings
 from speedkit.meter import _not_finite
 from speedkit.recipe import TITLES, Recipe
-from speedkit.run import Progress, Run
+from speedkit.run import Run
 from speedkit.support import messages
 from speedkit.support.errors import CannotRun, NotFinite
 from speedkit.support.messages import (
@@ -59,6 +59,7 @@ from speedkit.support.messages import (
 )
 from speedkit.support.settings import language_of
 from speedkit.support.units import number, percent
+from speedkit.tasks import Progress
 
 PACKAGE = Path(speedkit.__file__).parent
 CATALOG = read_po(io.BytesIO((LOCALE / "fr.po").read_bytes()), locale="fr", abort_invalid=True)
@@ -310,8 +311,8 @@ def test_a_stored_sentence_is_shown_in_any_language_with_its_values_and_the_mess
     assert _(stored) == stored == f"pair 2 of 5, variant: {loss}"
     language("fr")
     assert _(stored) == (
-        f"paire 2 sur 5, variante{SPACE}: La perte est devenue nan au pas 7{SPACE}: baissez le taux d’apprentissage, ou "
-        "choisissez une précision de plus grande étendue."
+        f"paire 2 sur 5, variante{SPACE}: La perte est devenue nan au pas 7{SPACE}: baissez le taux d’apprentissage, "
+        "ou choisissez une précision de plus grande étendue."
     )
     assert stored == f"pair 2 of 5, variant: {loss}", "what is stored stays English"
 
@@ -379,7 +380,7 @@ def test_a_message_is_text_for_everybody_else():
 # What is shown
 
 UNITS = {"ms", "MiB", "GiB", "KiB", "min", "UTC", "CPU", "GPU", "NVIDIA", "µs", "J", "s", "images", "MB"}
-CODE = {field.name for field in dataclasses.fields(Recipe)} | {"off", "ram", "sqlite", "fp32", "bf16", "device", "runs"}
+CODE = set(Recipe.model_fields) | {"off", "ram", "sqlite", "fp32", "bf16", "device", "runs"}
 CODE |= {"SPEEDKIT_BOARD", "SPEEDKIT_SMOKE", "SPEEDKIT_TURNS", "None", "True", "False", "sgd", "small"}
 
 
@@ -494,7 +495,7 @@ def test_nothing_english_is_left_in_what_says_where_time_goes(masked):
 
 def test_nothing_english_is_left_in_a_panel(masked, quick, monkeypatch):
     monkeypatch.setattr(queue, "others", lambda: queue.OtherProcesses(2, 1))
-    names = [field.name for field in dataclasses.fields(Recipe) if field.name in TITLES]
+    names = [name for name in Recipe.model_fields if name in TITLES]
     panel = Panel(quick, settings=[name for name in names if name not in quick.switches()])
     assert left(widgets_of(panel.box), "EPYC", *name_of_this_machine()) == []
     run = panel.run(precision="bf16")

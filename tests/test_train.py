@@ -13,9 +13,10 @@ from torch import nn
 from speedkit import hardware, train
 from speedkit.loading import drain
 from speedkit.recipe import Recipe
-from speedkit.run import Epoch, Progress, Run, Step
+from speedkit.run import Epoch, Run, Step
 from speedkit.support import errors
 from speedkit.support.errors import NotFinite
+from speedkit.tasks import Progress
 from speedkit.tasks import images as images_module
 from speedkit.tasks.images import load, rendered
 from speedkit.train import fit
@@ -240,7 +241,7 @@ def test_making_the_files_at_first_use_is_no_part_of_the_runs_preparation(quick,
             next(clock)
         return rendered(image, position, size)
 
-    monkeypatch.setattr(images_module, "rendered", an_hour)
+    monkeypatch.setattr(generated_module, "rendered", an_hour)
     for module in (images_module, sys.modules["speedkit.train"]):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     run = fit(quick.but(data="jpeg", steps=1))

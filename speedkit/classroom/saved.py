@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import speedkit.lab.compare  # noqa: F401 (so that a comparison that is read shows itself whole)
+import speedkit.lab.display  # noqa: F401 (so that a comparison that is read shows itself whole)
 from speedkit.comparison.result import Comparison
 from speedkit.recipe import SWITCHES
 from speedkit.support import settings

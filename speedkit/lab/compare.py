@@ -3,14 +3,11 @@
 import sys
 from contextlib import closing, suppress
 
-from IPython import get_ipython
-from IPython.display import display
-
 from speedkit.comparison.metrics import Claim
 from speedkit.comparison.result import BY_HAND, Comparison
 from speedkit.comparison.runs import fill, plan
 from speedkit.comparison.stats import NEEDED_PAIRS
-from speedkit.lab import queue
+from speedkit.lab import display, queue  # noqa: F401 (display: a notebook shows comparisons whole)
 from speedkit.recipe import Recipe
 from speedkit.support.messages import N_, Message, _
 from speedkit.support.units import seconds
@@ -78,25 +75,6 @@ def compare(
     return comparison
 
 
-def show_whole(comparison: Comparison):
-    """Shows a comparison as a cell's last line does: table and judged claims, then the figure of its pairs."""
-    display({"text/html": comparison._repr_html_(), "text/plain": repr(comparison)}, raw=True)
-    try:
-        from speedkit.lab.comparison_figure import figure  # here, as matplotlib takes its time to load
-
-        display(figure(comparison))
-    except Exception as error:  # the table is there, and what follows must not be hidden by an error
-        why = f"{type(error).__name__}: {error}"
-        display({"text/plain": _("The figure of the pairs could not be drawn ({why}).", why=why)}, raw=True)
-
-
-def register(shell=None):
-    """Makes a notebook show every comparison whole; a comparison itself knows nothing of notebooks."""
-    shell = shell or get_ipython()
-    if shell is not None:
-        shell.display_formatter.ipython_display_formatter.for_type(Comparison, show_whole)
-
-
 def in_turn(comparison: Comparison, train=train):
     """Makes the runs of a planned comparison when its turn in the queue has come.
 
@@ -133,6 +111,3 @@ def _note_the_wait(comparison, turn):
                 problem=turn.problem,
             )
         )
-
-
-register()

@@ -1,10 +1,14 @@
-"""How the kit's widgets look, and how they show themselves in a notebook."""
+"""How widgets and comparisons show themselves in a notebook."""
 
 from importlib.resources import files
 
 import ipywidgets as widgets
+from IPython import get_ipython
 from IPython.display import display
 from markupsafe import Markup
+
+from speedkit.comparison.result import Comparison
+from speedkit.support.messages import _
 
 STYLE = files("speedkit.lab").joinpath("style.css").read_text(encoding="utf-8")
 
@@ -27,3 +31,25 @@ def show_widget(box: widgets.Widget, words: str, **options):
     mimebundle = box._repr_mimebundle_()
     bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
     return display(bundle | {"text/plain": words}, metadata=metadata, raw=True, **options)
+
+
+def show_whole(comparison: Comparison):
+    """Shows a comparison as a cell's last line does: table and judged claims, then the figure of its pairs."""
+    display({"text/html": comparison._repr_html_(), "text/plain": repr(comparison)}, raw=True)
+    try:
+        from speedkit.lab.comparison_figure import figure  # here, as matplotlib takes its time to load
+
+        display(figure(comparison))
+    except Exception as error:  # the table is there, and what follows must not be hidden by an error
+        why = f"{type(error).__name__}: {error}"
+        display({"text/plain": _("The figure of the pairs could not be drawn ({why}).", why=why)}, raw=True)
+
+
+def register(shell=None):
+    """Makes a notebook show every comparison whole; a comparison itself knows nothing of notebooks."""
+    shell = shell or get_ipython()
+    if shell is not None:
+        shell.display_formatter.ipython_display_formatter.for_type(Comparison, show_whole)
+
+
+register()

@@ -14,10 +14,11 @@ from speedkit.lab.display import html_for_each, show_widget, style_sheet
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_this_cell_showed
 from speedkit.recipe import SWITCHES, Recipe
-from speedkit.run import Progress, Run
+from speedkit.run import Run
 from speedkit.support.messages import _, message_of, ngettext, whole
 from speedkit.support.typed import parse
 from speedkit.support.units import percent, seconds
+from speedkit.tasks import Progress
 from speedkit.train import warm_up_torch
 
 FRAME = 0.2  # seconds between two frames of the live chart, at least

@@ -1,1 +1,11 @@
-"""What is learned: for each task its data, split, networks and score."""
+"""What is learnt: for each task its data, split, networks and score."""
+
+from typing import NamedTuple
+
+
+class Progress(NamedTuple):
+    """Work between the steps, before the first one or after an epoch: ``done`` of ``total`` pieces of ``what``."""
+
+    what: str
+    done: int
+    total: int

@@ -128,7 +128,7 @@ def jpeg_folders(folder: Path, count: int = 640) -> Path:
     for position in range(count):
         path = folder / str(int(labels[position])) / f"{position}.jpg"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data.rendered(images[position], position, JPEG_SIZE))
+        path.write_bytes(generated.rendered(images[position], position, JPEG_SIZE))
     return folder
 
 
