@@ -1,5 +1,6 @@
 """Parallel loading: the same batches from any number of processes, which end when they should."""
 
+import multiprocessing
 import os
 import signal
 
@@ -8,7 +9,6 @@ import torch
 from conftest import run_through
 
 from speedkit import loading
-from speedkit.hardware import _start_methods
 from speedkit.support.errors import DataError
 from speedkit.tasks import images as data
 from speedkit.techniques import workers
@@ -43,7 +43,7 @@ def assert_same(batches, expected):
 @pytest.mark.parametrize(("method", "count"), [("fork", 2), ("forkserver", 1), ("spawn", 1)])
 def test_batches_are_the_same_under_every_start_method(quick, opened, no_children, method, count):
     """With augmentation and a shared cache, over two epochs, from the same processes; none of them stays."""
-    if method not in _start_methods():
+    if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {method}")
     recipe = quick.but(augment="light", cache="ram", data="sqlite")
     alone, helped = opened(recipe), opened(recipe.but(workers=count, start_method=method))

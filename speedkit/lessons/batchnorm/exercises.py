@@ -122,7 +122,7 @@ in_eval = choice(
         ),
         "c": (
             "Running averages from training.",
-            "So the output for an image no longer depends on the rest of the batch, and a batch of one image works.",
+            "With these, the output for an image does not depend on the rest of the batch, and a batch of one works.",
         ),
         "d": (
             "Mean 0 and variance 1.",
