@@ -84,6 +84,7 @@ def test_the_text_is_aligned():
         ["× 0.512", "× 1.03e+04", "n/a"],
         ["87.5%", "-1.5 points", "+0.40"],
         ["12,800", "0", "2 of 3"],
+        ["87.5\N{NO-BREAK SPACE}%", "12\N{NARROW NO-BREAK SPACE}800", "3 ms"],
         ["× 0.490 to × 0.510", "n/a", "0 to 0.1"],
     ],
 )
@@ -93,6 +94,14 @@ def test_numbers_are_set_to_the_right(cells):
     assert repr(table).splitlines()[1:] == [f"first  {cell:>{width}}".rstrip() for cell in cells]
     assert table._repr_html_().count("text-align:right") == 1 + len(cells)
     assert table._repr_html_().count("text-align:left") == 1 + len(cells)
+
+
+def test_short_cells_are_not_broken_into_lines_and_long_ones_are():
+    table = Table(["a", "b"], [["lower, × 0.5", "The direction is right. Next time, commit to a size, too."]])
+    assert table._repr_html_().count("white-space:nowrap") == 2
+    assert (
+        "<th style='text-align:left;white-space:nowrap'>a</th><th style='text-align:left'>b</th>" in table._repr_html_()
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from markupsafe import Markup
 
 from speedkit.support.messages import _
 
-NUMBER = re.compile(r"[×+-]? ?\d\S*( \S{1,12}){0,3}")  # "12.3 ms", "2 min 5 s", "× 0.512", "87.5%", "2 of 3"
+SHORT = 20  # characters: a column of cells up to this length is not broken into lines
+NUMBER = re.compile(r"[×+-]?\s?\d\S*(\s\S{1,12}){0,3}")  # "12.3 ms", "2 min 5 s", "× 0.512", "87.5%", "2 of 3"
 
 
 class Table:
@@ -37,7 +38,10 @@ class Table:
         return "\n".join([*(row(line).rstrip() for line in lines), *([self.caption] if self.caption else [])])
 
     def _repr_html_(self):
-        styles = ["text-align:right;white-space:nowrap" if number else "text-align:left" for number in self._numeric()]
+        styles = [f"text-align:{'right' if number else 'left'}" for number in self._numeric()]
+        for i, style in enumerate(styles):
+            if all(len(row[i]) <= SHORT for row in self.rows):
+                styles[i] = f"{style};white-space:nowrap"
 
         def row(cells, tag, link=None):
             first, *others = cells

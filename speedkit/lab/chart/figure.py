@@ -76,7 +76,7 @@ def _draw_mark(axes, mark, axis):
     y = np.clip(mark.y, axis.low, axis.high)
     colour = _figure_colour(mark)
     if mark.base is None:
-        dots = {"marker": "o", "markersize": 4} if mark.dots or len(y) == 1 else {}
+        dots = {"marker": "o", "markersize": 4, "clip_on": False} if mark.dots or len(y) == 1 else {}
         axes.plot(mark.x, y, color=colour, linewidth=0.75 * mark.width, linestyle=_figure_dash(mark), **dots)
     else:
         base = np.clip(mark.base, axis.low, axis.high)
