@@ -1,6 +1,5 @@
 """What this machine is and what it can do, as far as it says so itself; None stands for "not known"."""
 
-import html
 import os
 import platform
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from markupsafe import Markup
 
 from speedkit.support.errors import CannotRun
 from speedkit.support.messages import N_, Message, _, ngettext, plural_message
@@ -84,8 +84,9 @@ class Machine:
         return "\n".join([_("This machine: {sentence}.", sentence=self.sentence()), *self.limits()])
 
     def _repr_html_(self):
-        limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in self.limits())
-        return f"<b>{_('This machine:')}</b> {html.escape(self.sentence())}.<ul>{limits}</ul>"
+        limits = Markup("").join(Markup("<li>{}</li>").format(limit) for limit in self.limits())
+        title = _("This machine:")
+        return Markup("<b>{}</b> {}.<ul>{}</ul>").format(title, self.sentence(), limits)
 
     def check(self, recipe) -> list[str]:
         """Notes on how this machine will run a recipe, to be stored with the run.

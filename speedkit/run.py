@@ -273,7 +273,7 @@ class Run:
 
     def _repr_html_(self):
         notes = (Markup("<p>{}</p>").format(_(note)) for note in self.notes)
-        return self._table()._repr_html_() + "".join(notes)
+        return Markup(self._table()._repr_html_()) + Markup("").join(notes)
 
 
 def memory_is_of_processes(machine: dict) -> bool:

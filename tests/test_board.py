@@ -935,7 +935,10 @@ def test_a_nickname_and_a_click_share_what_the_lessons_have_kept(folder, monkeyp
 
 def test_what_a_learner_types_or_a_file_says_is_shown_escaped_by_the_button(folder, tmp_path):
     save_result(compared())
-    (tmp_path / "runs" / "comparisons" / "workers.json").write_text(json.dumps({"format": SCRIPT}), encoding="utf-8")
+    path = tmp_path / "runs" / "comparisons" / "workers.json"
+    path.write_text(
+        json.dumps({"format": 2, "kind": "comparison", "baseline": {"precision": SCRIPT}}), encoding="utf-8"
+    )
     form = Sharing(folder)
     form.name.value = SCRIPT[:40]
     form.button.click()

@@ -17,8 +17,9 @@ from speedkit.run import Epoch, Run, Step
 from speedkit.support import errors
 from speedkit.support.errors import NotFinite
 from speedkit.tasks import Progress
-from speedkit.tasks import images as images_module
-from speedkit.tasks.images import load, rendered
+from speedkit.tasks import generated as generated_module
+from speedkit.tasks.generated import rendered
+from speedkit.tasks.images import load
 from speedkit.train import fit
 
 # Values of each switch that run on any processor; the first one is "off".
@@ -242,7 +243,7 @@ def test_making_the_files_at_first_use_is_no_part_of_the_runs_preparation(quick,
         return rendered(image, position, size)
 
     monkeypatch.setattr(generated_module, "rendered", an_hour)
-    for module in (images_module, sys.modules["speedkit.train"]):
+    for module in (generated_module, sys.modules["speedkit.train"]):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     run = fit(quick.but(data="jpeg", steps=1))
     assert made

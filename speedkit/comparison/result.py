@@ -371,7 +371,9 @@ class Comparison(Strict, frozen=False):
             lines.append(_("The memory of all processes is added up: what they share is counted for each of them."))
         if math.isfinite(self.others_share) and not other_programs_note(self.notes):  # that says it, and what to do
             share = f"{100 * self.others_share:.0f}"
-            lines.append(_("Other programs used at most {share}% of this machine's cores during a run.", share=share))
+            lines.append(
+                _("Other programs took at most {share}% of the processor time that a run needed.", share=share)
+            )
         return [*lines, *map(_, self.notes)]
 
     def _table(self):
@@ -393,7 +395,8 @@ class Comparison(Strict, frozen=False):
         parts = [Markup("<p><b>{}</b></p>").format(self._headline()), Markup(self._table()._repr_html_())]
         for sentence, judgements in self._judged():
             items = (Markup("<li><b>{}</b> ({})</li>").format(_(each.outcome), each.why) for each in judgements)
-            claimed = Markup(_("Claimed: {sentence}")).format(sentence=Markup("<i>{}</i>").format(_(sentence)))
+            claimed = _("Claimed: {sentence}", sentence="{}")
+            claimed = Markup.escape(claimed).format(Markup("<i>{}</i>").format(_(sentence)))
             parts.append(Markup("<p>{}</p><ul>{}</ul>").format(claimed, Markup("").join(items)))
         return str(Markup("").join([*parts, *(Markup("<p>{}</p>").format(line) for line in self._footnotes())]))
 

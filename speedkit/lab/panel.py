@@ -2,6 +2,8 @@
 
 import threading
 import time
+from types import NoneType
+from typing import get_args
 
 import ipywidgets as widgets
 from IPython.display import display
@@ -130,7 +132,8 @@ class Panel:
             value = control.value
             if isinstance(control, widgets.Text):
                 text = value.strip()
-                value = parse(Recipe, name, "none" if text == control.nothing else text)
+                optional = NoneType in get_args(Recipe.model_fields[name].annotation)
+                value = None if optional and text == control.nothing else parse(Recipe, name, text)
             values[name] = value
         values["early_stopping"] = values["early_stopping"] or None  # a list cannot hold None
         return self.recipe.but(**values)

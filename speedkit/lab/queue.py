@@ -123,7 +123,7 @@ def _words(ahead):
         len(ahead),
     )
     came = time.strftime("%H:%M", time.localtime(ahead[0].since)) if ahead[0].since else ""
-    return f"{words} {_('(the first came at {time})', time=came)}" if came else words
+    return f"{words} " + _("(the first came at {time})", time=came) if came else words
 
 
 class Presence:
@@ -290,7 +290,7 @@ def others_warning(found: OtherProcesses) -> str:
     count = found.runs
     if not count:
         return ""
-    compared = f" {_('(a comparison among them)')}" if found.comparisons else ""
+    compared = " " + _("(a comparison among them)") if found.comparisons else ""
     return ngettext(
         "{n} other speedkit run is active on this machine{compared}: a time measured now is not that of a run alone.",
         "{n} other speedkit runs are active on this machine{compared}: a time measured now is not that of a run alone.",

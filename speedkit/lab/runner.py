@@ -159,7 +159,7 @@ def explain(error: BaseException) -> str:
         )
     if "DefaultCPUAllocator" in words:
         asked = re.search(r"allocate (\d+) bytes", words)
-        more = f" {_('({amount} more was needed)', amount=size(float(asked[1])))}" if asked else ""
+        more = " " + _("({amount} more was needed)", amount=size(float(asked[1]))) if asked else ""
         return _(
             "Main memory is used up{more}: lower the batch size or the image size, or take a smaller network.",
             more=more,

@@ -21,6 +21,7 @@ import speedkit as sk
 from speedkit import hardware
 from speedkit.loading import drain, make_loader
 from speedkit.support import settings
+from speedkit.tasks import generated
 from speedkit.tasks import images as data
 from speedkit.tasks.images import load
 from tests.benchmarks import keep, paired

@@ -174,7 +174,8 @@ def effect_words(row: Outcome) -> str:
     if row.low is None:
         return amount(row, row.effect)
     low, high = (amount(row, end).removeprefix("× ") for end in (row.low, row.high))
-    return f"{amount(row, row.effect)} ({_('{low} to {high}', low=low, high=high)})"
+    between = _("{low} to {high}", low=low, high=high)
+    return f"{amount(row, row.effect)} ({between})"
 
 
 def predicted_words(row: Outcome) -> str:

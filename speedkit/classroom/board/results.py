@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, FailFast, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, PlainValidator, model_validator
 
 from speedkit.comparison.metrics import (
     CANNOT_TELL,
@@ -42,7 +42,7 @@ from speedkit.comparison.metrics import (
 from speedkit.comparison.result import MOST_PAIRS, Comparison
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support import settings
-from speedkit.support.files import fields_of, write_json
+from speedkit.support.files import StoredMessage, fields_of, write_json
 from speedkit.support.messages import N_, Message, _, message_of, ngettext
 from speedkit.support.settings import board_folder
 from speedkit.support.strict import Strict
@@ -82,6 +82,18 @@ def _text(longest):
     return Annotated[str, Field(max_length=longest), cleaned]
 
 
+def _message(longest):
+    """A message, whose values others may have written: one that is not plain, or too long, is refused."""
+
+    def checked(stored):
+        text = Message.from_json(plain(stored) if isinstance(stored, str) else stored)
+        if len(text) > longest or plain(text) != text:
+            raise ValueError(Message("a text is not plain, or is longer than {longest} characters.", longest=longest))
+        return text
+
+    return Annotated[StoredMessage, PlainValidator(checked)]
+
+
 class Outcome(Strict):
     """One metric of a result: ``effect``, ``low``, ``high`` as in a comparison's row, None where there is none.
 
@@ -90,13 +102,13 @@ class Outcome(Strict):
     """
 
     metric: Literal[tuple(METRICS)]
-    title: _text(120)
+    title: _message(120)
     is_ratio: bool
     effect: float | None
     low: float | None
     high: float | None
     verdict: Literal[LOWER, HIGHER, NO_DIFFERENCE, TOO_FEW, NOT_AVAILABLE]
-    why: _text(120)
+    why: _message(120)
     claimed: Literal[LOWER, HIGHER, ""]
     outcome: Literal[HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL, ""]
     predicted: Literal[*DIRECTIONS, ""]
