@@ -50,7 +50,7 @@ class Machine:
         if self.kind == "cpu":
             return _("{name}, {cores}, {memory} of memory, no GPU in use", **about)
         own = f"{self.device_memory / GIB:.0f} GiB" if self.device_memory else _("memory n/a")
-        return _("{name} ({own}) beside {cores} and {memory} of memory", own=own, **about)
+        return _("{name} ({own}), {cores}, {memory} of memory", own=own, **about)
 
     def limits(self) -> list[str]:
         """What this machine cannot show, one sentence for each limit."""
@@ -177,10 +177,8 @@ def allowed_cores() -> list[int]:
 def cores() -> int:
     """How many cores this process may use: its affinity mask, cut by a container's CPU quota."""
     count = len(allowed_cores())
-    quota = _first_line("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        count = min(count, max(1, int(quota[0]) // int(quota[1])))
-    return count
+    quota, __, period = "".join(lines_of("/sys/fs/cgroup/cpu.max")).partition(" ")
+    return min(count, max(1, int(quota) // int(period))) if quota.isdigit() else count
 
 
 def _resolve(device):
@@ -218,7 +216,7 @@ def _cpu_has(*features, unsure=()) -> bool | None:
 
 def _memory():
     total = psutil.virtual_memory().total
-    limit = _first_line("/sys/fs/cgroup/memory.max")
+    limit = "".join(lines_of("/sys/fs/cgroup/memory.max"))
     return min(total, int(limit)) if limit.isdigit() else total
 
 
@@ -235,7 +233,3 @@ def lines_of(path) -> list[str]:
         return Path(path).read_text().splitlines()
     except OSError:
         return []
-
-
-def _first_line(path):
-    return next(iter(lines_of(path)), "")

@@ -279,12 +279,11 @@ class Gpu:
 
 
 def _core_seconds():
-    """Seconds so far, summed over cores: busy, of those that this process may use (nan where nothing says); used in its
-    container; held up there by the quota."""
+    """Core seconds so far: busy, of the cores we may use; used by our container; held up by its quota."""
     busy = math.nan
     with contextlib.suppress(psutil.Error, OSError):  # a sandbox may hide them
         cores, allowed = psutil.cpu_times(percpu=True), hardware.allowed_cores()
-        if max(allowed) < len(cores):  # else a container numbers them anew
+        if max(allowed) < len(cores):  # else the container renumbers them
             cores = [cores[number] for number in allowed]
         busy = sum(sum(times) - sum(getattr(times, name, 0.0) for name in NOT_BUSY) for times in cores)
     container = dict(line.split() for line in hardware.lines_of("/sys/fs/cgroup/cpu.stat"))
@@ -292,8 +291,7 @@ def _core_seconds():
 
 
 def _own_seconds():
-    """Core seconds that this process and its workers have used so far (nan where nothing says), and for each of their
-    threads the seconds that it was ready and waited for a core, where the system counts them."""
+    """Core seconds that this process and its workers have used, and the seconds that each thread waited for a core."""
     waits = {}
     try:
         this = psutil.Process()
