@@ -64,12 +64,11 @@ class Machine:
         if unknown := "/".join(name for name in ("bf16", "fp16") if formats[name] is None):
             limits.append(_("Whether this processor has hardware for {formats} is not known here.", formats=unknown))
         if self.kind == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
-            limits.append(
-                _(
-                    "torch was loaded before speedkit could set how long its threads spin: beside a busy browser, "
-                    "training can be many times slower. Restart the kernel and import speedkit first."
-                )
+            spinning = _(
+                "torch was loaded before speedkit could set how long its threads spin: beside a busy browser, training "
+                "can be many times slower. Restart the kernel and import speedkit first."
             )
+            limits.append(spinning)
         if self.cores < 4:
             limits.append(
                 ngettext(
@@ -122,15 +121,14 @@ class Machine:
             notes.append(N_("With cache='device' nothing is left for workers to do: none are started."))
         elif recipe.workers:
             if self.kind == "cpu":
-                notes.append(
-                    plural_message(
-                        "{taken} of {cores} cores go to workers: torch computes with {n} thread.",
-                        "{taken} of {cores} cores go to workers: torch computes with {n} threads.",
-                        max(1, self.cores - recipe.workers),
-                        taken=min(recipe.workers, self.cores),
-                        cores=self.cores,
-                    )
+                shared = plural_message(
+                    "{taken} of {cores} cores go to workers: torch computes with {n} thread.",
+                    "{taken} of {cores} cores go to workers: torch computes with {n} threads.",
+                    max(1, self.cores - recipe.workers),
+                    taken=min(recipe.workers, self.cores),
+                    cores=self.cores,
                 )
+                notes.append(shared)
             if recipe.workers >= self.cores:
                 notes.append(Message("{workers} workers on {cores} cores compete with the training itself.", **counts))
         return notes
@@ -157,16 +155,9 @@ def machine(device: str = "auto") -> Machine:
         own = {"name": _processor(), "device_memory": None, "tf32": False}
         own |= {"bf16": _cpu_has("avx512_bf16", "amx_bf16", "bf16")}
         own |= {"fp16": _cpu_has("amx_fp16", unsure=("fp16_arith", "asimdhp"))}  # Arm's: not known to serve training
-    return Machine(
-        device=device,
-        cores=cores(),
-        memory=_memory(),
-        system=platform.system(),
-        python=platform.python_version(),
-        torch=torch.__version__,
-        versions={name: _version(name) for name in ("speedkit", "torch", "torchvision", "numpy", "ipywidgets")},
-        **own,
-    )
+    own |= {"system": platform.system(), "python": platform.python_version(), "torch": torch.__version__}
+    own["versions"] = {name: _version(name) for name in ("speedkit", "torch", "torchvision", "numpy", "ipywidgets")}
+    return Machine(device=device, cores=cores(), memory=_memory(), **own)
 
 
 def allowed_cores() -> list[int]:

@@ -84,26 +84,20 @@ class Meter:
         now = clock()
         if now - self.read_at > GAUGE_INTERVAL:
             self.memory, self.read_at = self.gauge(), now
-        figures = self.clock.lap(loss.detach(), now)
-        step = self.run.step(
-            epoch=self.epoch, t=now - self.started, memory=self.memory, reads=self.reads - self.first_reads, **figures
-        )
+        row = {"epoch": self.epoch, "t": now - self.started, "memory": self.memory}
+        row |= {"reads": self.reads - self.first_reads} | self.clock.lap(loss.detach(), now)
+        step = self.run.step(**row)
         self.clock.collect()
         return step
 
     def end_epoch(self, evaluated: dict):
         """Appends the epoch's row to the run. ``evaluated``: losses, accuracies and ``evaluate_s``."""
         self.clock.collect(wait=True)
-        losses = self.run.column("loss")[self.first_row :]
-        now = clock()
-        return self.run.epoch(
-            steps=self.run.count,
-            t=now - self.started,
-            train_s=now - self.epoch_started - evaluated["evaluate_s"],
-            train_loss=float(losses.mean()) if len(losses) else math.nan,
-            reads=self.reads - self.first_reads,
-            **evaluated,
-        )
+        losses, now = self.run.column("loss")[self.first_row :], clock()
+        row = {"steps": self.run.count, "t": now - self.started, "reads": self.reads - self.first_reads}
+        row["train_s"] = now - self.epoch_started - evaluated["evaluate_s"]
+        row["train_loss"] = float(losses.mean()) if len(losses) else math.nan
+        return self.run.epoch(**row, **evaluated)
 
     def gauge(self) -> float:
         """Bytes now: allocated on the device, or the resident set of this process and its workers."""
