@@ -50,7 +50,7 @@ class Machine:
         if self.kind == "cpu":
             return _("{name}, {cores}, {memory} of memory, no GPU in use", **about)
         own = f"{self.device_memory / GIB:.0f} GiB" if self.device_memory else _("memory n/a")
-        return _("{name} ({own}) beside {cores} and {memory} of memory", own=own, **about)
+        return _("{name} ({own}), {cores}, {memory} of memory", own=own, **about)
 
     def limits(self) -> list[str]:
         """What this machine cannot show, one sentence for each limit."""
@@ -64,12 +64,11 @@ class Machine:
         if unknown := "/".join(name for name in ("bf16", "fp16") if formats[name] is None):
             limits.append(_("Whether this processor has hardware for {formats} is not known here.", formats=unknown))
         if self.kind == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
-            limits.append(
-                _(
-                    "torch was loaded before speedkit could set how long its threads spin: beside a busy browser, "
-                    "training can be many times slower. Restart the kernel and import speedkit first."
-                )
+            spinning = _(
+                "torch was loaded before speedkit could set how long its threads spin: beside a busy browser, training "
+                "can be many times slower. Restart the kernel and import speedkit first."
             )
+            limits.append(spinning)
         if self.cores < 4:
             limits.append(
                 ngettext(
@@ -123,15 +122,14 @@ class Machine:
             notes.append(N_("With cache='device' nothing is left for workers to do: none are started."))
         elif recipe.workers:
             if self.kind == "cpu":
-                notes.append(
-                    plural_message(
-                        "{taken} of {cores} cores go to workers: torch computes with {n} thread.",
-                        "{taken} of {cores} cores go to workers: torch computes with {n} threads.",
-                        max(1, self.cores - recipe.workers),
-                        taken=min(recipe.workers, self.cores),
-                        cores=self.cores,
-                    )
+                shared = plural_message(
+                    "{taken} of {cores} cores go to workers: torch computes with {n} thread.",
+                    "{taken} of {cores} cores go to workers: torch computes with {n} threads.",
+                    max(1, self.cores - recipe.workers),
+                    taken=min(recipe.workers, self.cores),
+                    cores=self.cores,
                 )
+                notes.append(shared)
             if recipe.workers >= self.cores:
                 notes.append(Message("{workers} workers on {cores} cores compete with the training itself.", **counts))
         return notes
@@ -158,16 +156,9 @@ def machine(device: str = "auto") -> Machine:
         own = {"name": _processor(), "device_memory": None, "tf32": False}
         own |= {"bf16": _cpu_has("avx512_bf16", "amx_bf16", "bf16")}
         own |= {"fp16": _cpu_has("amx_fp16", unsure=("fp16_arith", "asimdhp"))}  # Arm's: not known to serve training
-    return Machine(
-        device=device,
-        cores=cores(),
-        memory=_memory(),
-        system=platform.system(),
-        python=platform.python_version(),
-        torch=torch.__version__,
-        versions={name: _version(name) for name in ("speedkit", "torch", "torchvision", "numpy", "ipywidgets")},
-        **own,
-    )
+    own |= {"system": platform.system(), "python": platform.python_version(), "torch": torch.__version__}
+    own["versions"] = {name: _version(name) for name in ("speedkit", "torch", "torchvision", "numpy", "ipywidgets")}
+    return Machine(device=device, cores=cores(), memory=_memory(), **own)
 
 
 def allowed_cores() -> list[int]:
@@ -178,10 +169,8 @@ def allowed_cores() -> list[int]:
 def cores() -> int:
     """How many cores this process may use: its affinity mask, cut by a container's CPU quota."""
     count = len(allowed_cores())
-    quota = _first_line("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        count = min(count, max(1, int(quota[0]) // int(quota[1])))
-    return count
+    quota, __, period = "".join(lines_of("/sys/fs/cgroup/cpu.max")).partition(" ")
+    return min(count, max(1, int(quota) // int(period))) if quota.isdigit() else count
 
 
 def _resolve(device):
@@ -219,7 +208,7 @@ def _cpu_has(*features, unsure=()) -> bool | None:
 
 def _memory():
     total = psutil.virtual_memory().total
-    limit = _first_line("/sys/fs/cgroup/memory.max")
+    limit = "".join(lines_of("/sys/fs/cgroup/memory.max"))
     return min(total, int(limit)) if limit.isdigit() else total
 
 
@@ -236,7 +225,3 @@ def lines_of(path) -> list[str]:
         return Path(path).read_text().splitlines()
     except OSError:
         return []
-
-
-def _first_line(path):
-    return next(iter(lines_of(path)), "")

@@ -73,14 +73,10 @@ class Loader:
     def __init__(self, recipe: Recipe, data: Data, device: str, dataset=Images):
         self.data, self.batches = data, Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
         augment = augmentation.per_image(recipe.augment, recipe.shift, recipe.seed)
-        self.loader = workers.loader(
-            dataset(data.train, make_cache(recipe, data), augment),
-            self.batches,
-            recipe.workers,
-            prefetch=recipe.prefetch,
-            start_method=recipe.start_method,
-            pin_memory=recipe.pin_memory and device.startswith("cuda"),
-        )
+        images = dataset(data.train, make_cache(recipe, data), augment)
+        options = {"prefetch": recipe.prefetch, "start_method": recipe.start_method}
+        options["pin_memory"] = recipe.pin_memory and device.startswith("cuda")
+        self.loader = workers.loader(images, self.batches, recipe.workers, **options)
 
     def __len__(self):
         return len(self.batches)

@@ -84,26 +84,20 @@ class Meter:
         now = clock()
         if now - self.read_at > GAUGE_INTERVAL:
             self.memory, self.read_at = self.gauge(), now
-        figures = self.clock.lap(loss.detach(), now)
-        step = self.run.step(
-            epoch=self.epoch, t=now - self.started, memory=self.memory, reads=self.reads - self.first_reads, **figures
-        )
+        row = {"epoch": self.epoch, "t": now - self.started, "memory": self.memory}
+        row |= {"reads": self.reads - self.first_reads} | self.clock.lap(loss.detach(), now)
+        step = self.run.step(**row)
         self.clock.collect()
         return step
 
     def end_epoch(self, evaluated: dict):
         """Appends the epoch's row to the run. ``evaluated``: losses, accuracies and ``evaluate_s``."""
         self.clock.collect(wait=True)
-        losses = self.run.column("loss")[self.first_row :]
-        now = clock()
-        return self.run.epoch(
-            steps=self.run.count,
-            t=now - self.started,
-            train_s=now - self.epoch_started - evaluated["evaluate_s"],
-            train_loss=float(losses.mean()) if len(losses) else math.nan,
-            reads=self.reads - self.first_reads,
-            **evaluated,
-        )
+        losses, now = self.run.column("loss")[self.first_row :], clock()
+        row = {"steps": self.run.count, "t": now - self.started, "reads": self.reads - self.first_reads}
+        row["train_s"] = now - self.epoch_started - evaluated["evaluate_s"]
+        row["train_loss"] = float(losses.mean()) if len(losses) else math.nan
+        return self.run.epoch(**row, **evaluated)
 
     def gauge(self) -> float:
         """Bytes now: allocated on the device, or the resident set of this process and its workers."""
@@ -279,12 +273,11 @@ class Gpu:
 
 
 def _core_seconds():
-    """Seconds so far, summed over cores: busy, of those that this process may use (nan where nothing says); used in its
-    container; held up there by the quota."""
+    """Core seconds so far: busy, of the cores we may use; used by our container; held up by its quota."""
     busy = math.nan
     with contextlib.suppress(psutil.Error, OSError):  # a sandbox may hide them
         cores, allowed = psutil.cpu_times(percpu=True), hardware.allowed_cores()
-        if max(allowed) < len(cores):  # else a container numbers them anew
+        if max(allowed) < len(cores):  # else the container renumbers them
             cores = [cores[number] for number in allowed]
         busy = sum(sum(times) - sum(getattr(times, name, 0.0) for name in NOT_BUSY) for times in cores)
     container = dict(line.split() for line in hardware.lines_of("/sys/fs/cgroup/cpu.stat"))
@@ -292,8 +285,7 @@ def _core_seconds():
 
 
 def _own_seconds():
-    """Core seconds that this process and its workers have used so far (nan where nothing says), and for each of their
-    threads the seconds that it was ready and waited for a core, where the system counts them."""
+    """Core seconds that this process and its workers have used, and the seconds that each thread waited for a core."""
     waits = {}
     try:
         this = psutil.Process()

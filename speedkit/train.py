@@ -114,9 +114,8 @@ def new_model(recipe, data) -> nn.Module:
     """The recipe's network with the weights of its seed; torch's global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)
-        model = build(
-            recipe.model, data.shape, len(data.classes), mean=data.mean, std=data.std, batchnorm=recipe.batchnorm
-        )
+        pixels = {"mean": data.mean, "std": data.std}
+        model = build(recipe.model, data.shape, len(data.classes), **pixels, batchnorm=recipe.batchnorm)
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
 
 
@@ -158,17 +157,10 @@ def optimization(recipe, model, batches: int):
         optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
     if recipe.schedule == "constant":
         return optimizer, lambda: None
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=rate,
-        total_steps=total_steps(recipe, batches),
-        pct_start=0.26,  # with 0.25, torch's schedule divides by zero in a run of four steps
-        anneal_strategy="linear",
-        cycle_momentum=False,
-        div_factor=10,
-        final_div_factor=10,
-    )
-    return optimizer, scheduler.step
+    shape = {"anneal_strategy": "linear", "div_factor": 10, "final_div_factor": 10, "cycle_momentum": False}
+    shape["pct_start"] = 0.26  # with 0.25, torch's schedule divides by zero in a run of four steps
+    steps = total_steps(recipe, batches)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, **shape).step
 
 
 def total_steps(recipe, batches: int) -> int:

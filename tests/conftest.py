@@ -1,4 +1,4 @@
-"""What all tests share. Notebooks run cut to a few steps; ordinary tests see recipes as they are written."""
+"""What all tests share. Notebooks are cut to a few steps; ordinary tests see recipes as they are written."""
 
 import importlib
 import itertools
@@ -24,14 +24,14 @@ settings.load_profile("speedkit")
 
 
 def pytest_configure(config):
-    # The notebooks' kernels inherit the environment of this process; set it to 0 to run them at full length.
+    # The notebooks' kernels inherit this process's environment; set it to 0 to run them at full length.
     os.environ.setdefault("SPEEDKIT_SMOKE", "1")
-    # Tests read English, whatever the locale; those of other words set it themselves.
+    # Tests read English, whatever the locale; those of other languages set them themselves.
     os.environ["SPEEDKIT_LANGUAGE"] = language("en")
-    # So do they, and every other process, this: nothing in a test or a lesson may reach beyond this machine.
+    # The kernels and all other processes inherit this, too: no test or lesson may reach beyond this machine.
     paths = [str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    # From Python 3.12 on, forking beside torch's threads warns; where fork is still the default, that is what we test.
+    # From Python 3.12 on, forking beside torch's threads warns; where fork is still the default, we test just that.
     config.addinivalue_line("filterwarnings", "ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning")
 
 
@@ -43,7 +43,7 @@ def full_length(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def turns_of_these_tests(monkeypatch, tmp_path_factory):
-    """Comparisons in tests wait for each other only, and for nobody who uses this machine meanwhile."""
+    """Comparisons in tests wait only for each other, and not for anyone else who uses this machine meanwhile."""
     monkeypatch.setenv("SPEEDKIT_TURNS", str(tmp_path_factory.getbasetemp() / "turns"))
 
 
@@ -73,7 +73,7 @@ def quick(monkeypatch, generated, one_core):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder of one's own pictures: 40 in two classes, grey, colour, palette and transparent, none of them square."""
+    """A learner's 40 pictures in two classes, grey, colour, palette and transparent, none of them square."""
     draw = np.random.default_rng(0)
     for i in range(40):
         path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i:02d}.png"

@@ -1,8 +1,8 @@
-"""What a classroom does to the kit, in kernels and processes: a section for each fault, in the order of a bad evening.
+"""What a classroom does to the kit, in kernels and processes: one section per fault, in the order of a bad evening.
 
 After each fault the learner has read one sentence that says what happened and what to do, the next run works, and
-nothing is left behind. What a browser is needed for is in ``test_faults_browser.py``; files that are damaged, missing
-or hostile are in ``test_images.py`` and ``test_run.py``, recipes with wrong values in ``test_recipe.py``.
+nothing is left behind. Faults that need a browser are in ``test_faults_browser.py``; damaged, missing and hostile files
+in ``test_images.py`` and ``test_run.py``; recipes with wrong values in ``test_recipe.py``.
 """
 
 import contextlib
@@ -27,7 +27,6 @@ from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speedkit import hardware
-from speedkit.hardware import _start_methods
 from speedkit.lab import chart, tables
 from speedkit.lab.panel import Panel
 from speedkit.loading import Images
@@ -51,7 +50,7 @@ print(panel._shown.status)"""
 
 
 class Kernel:
-    """A kernel of its own: what it prints comes back, what it raises is raised."""
+    """A separate kernel: what it prints is returned, what it raises is raised."""
 
     def __init__(self):
         self.manager, self.client = start_new_kernel(kernel_name="python3")
@@ -105,7 +104,7 @@ def shared_segments():
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_a_killed_kernel_leaves_no_worker_and_no_shared_memory(kernels, method):
-    if method not in _start_methods():
+    if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {method}")
     before, kernel = shared_segments(), kernels()
     assert kernel.run(STARTED.replace("METHOD", method)) == "running"
@@ -132,7 +131,7 @@ def test_a_restarted_kernel_leaves_no_worker_and_trains_again(kernels):
 # A worker process dies
 
 
-def test_a_worker_that_is_killed_is_said_and_the_next_run_works(panel, no_children):
+def test_a_worker_that_is_killed_is_reported_and_the_next_run_works(panel, no_children):
     panel.recipe = panel.recipe.but(workers=2, epochs=10_000)
     panel.controls["workers"].value, panel.controls["epochs"].value = 2, "10000"
     panel.start()
@@ -150,14 +149,14 @@ def test_a_worker_that_is_killed_is_said_and_the_next_run_works(panel, no_childr
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "socket")])
-def test_a_worker_that_dies_while_it_hands_a_batch_over_is_said(panel, no_children, monkeypatch, error):
-    """Then torch passes on what its socket says."""
-    handed_over = _MultiProcessingDataLoaderIter._next_data
+def test_a_worker_that_dies_while_it_passes_a_batch_on_is_reported(panel, no_children, monkeypatch, error):
+    """torch then raises what the socket raises."""
+    next_data = _MultiProcessingDataLoaderIter._next_data
 
     def dies(batches):
         if panel._shown.count == 3:
             raise error
-        return handed_over(batches)
+        return next_data(batches)
 
     monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_next_data", dies)
     panel.recipe = panel.recipe.but(workers=2)
@@ -169,7 +168,7 @@ def test_a_worker_that_dies_while_it_hands_a_batch_over_is_said(panel, no_childr
 
 
 class Lost(Images):
-    """A data set of one's own that raises what a dead worker's socket would raise."""
+    """A learner's own data set that raises what a dead worker's socket would raise."""
 
     def __getitems__(self, keys):
         raise FileNotFoundError(2, "of my own")
@@ -213,13 +212,13 @@ panel.start()
 panel._runner.join()
 print(panel._shown.status, panel.problem.value)
 panel.recipe = panel.recipe.but(model="small", batch_size=32)
-print(panel.run(subset=256).status, panel.runs[-1].figures["peak_memory"] / panel.runs[0].scalars["peak_memory"])
+print(panel.run(subset=256).status, panel.runs[-1].scalars["peak_memory"] / panel.runs[0].scalars["peak_memory"])
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
 def test_out_of_main_memory_names_the_settings_and_the_next_run_works(generated):
-    """What the failed run had taken is given back: kept, it would double the next one's peak."""
+    """The failed run's memory is given back: otherwise the next run's peak would be twice as high."""
     said = script(LIMITED)
     assert "Main memory is used up (" in said
     assert "lower the batch size or the image size, or take a smaller network" in said
@@ -272,14 +271,14 @@ print(panel.run(cache="disk", workers=0, epochs=1).status)
 """
 
 
-def test_a_small_shared_memory_is_said_and_the_next_run_works(small_disk, generated):
+def test_a_small_shared_memory_is_reported_and_the_next_run_works(small_disk, generated):
     batches, cache, last = script(FULL_SHM, *small_disk("/dev/shm", "8m")).splitlines()
     assert "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk'" in batches
     assert "does not fit into /dev/shm" in cache
     assert last == "finished"
 
 
-# The loss is no number any more
+# The loss is no longer a number
 
 
 @pytest.mark.parametrize("changes", [{}, {"precision": "fp16", "allow_slow": True}], ids=["fp32", "fp16"])
@@ -338,7 +337,7 @@ print(panel.run().status)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "sqlite"])
-def test_a_full_disk_is_said_and_nothing_half_made_stays(small_disk, tmp_path, kind):
+def test_a_full_disk_is_reported_and_nothing_half_made_stays(small_disk, tmp_path, kind):
     full, other = tmp_path / "full", tmp_path / "other"
     full.mkdir()
     code = FULL_DISK.replace("DATA", kind).replace("OTHER", str(other))
@@ -365,11 +364,11 @@ def test_a_run_of_a_million_steps_comes_back(tmp_path):
 def test_script_in_a_run_s_texts_is_shown_as_text(tmp_path, quick):
     evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
     path = fit(quick.but(steps=2)).save(tmp_path / "run.json")
-    kept = json.loads(path.read_text())
-    kept |= {"status": evil, "reason": evil, "started": evil, "notes": [evil]}
-    kept["machine"] = {name: evil if isinstance(value, str) else value for name, value in kept["machine"].items()}
-    kept["recipe"]["data"] = f"folder:{evil}"
-    path.write_text(json.dumps(kept))
+    stored = json.loads(path.read_text())
+    stored |= {"status": evil, "reason": evil, "started": evil, "notes": [evil]}
+    stored["machine"] = {name: evil if isinstance(value, str) else value for name, value in stored["machine"].items()}
+    stored["recipe"]["data"] = f"folder:{evil}"
+    path.write_text(json.dumps(stored))
     run = Run.load(path)
     for shown in (run._repr_html_(), chart.svg(run), tables.table_of_runs(run, run)._repr_html_()):
         assert "<script" not in shown
@@ -392,7 +391,7 @@ def test_a_picture_too_large_to_decode_is_refused_by_name(pictures):
         run_through(images.load(Recipe(data=f"folder:{pictures}", batch_size=8)))
 
 
-# The system does not tell
+# The system does not say
 
 
 @pytest.mark.parametrize("error", [psutil.AccessDenied(), PermissionError()])
@@ -422,7 +421,7 @@ def test_threads_spin_briefly_where_no_variable_is_set():
     assert said.split() == ["finished", "ACTIVE" if sys.platform == "linux" else "PASSIVE"]
 
 
-# Many kernels at once, and many runs in one
+# Many kernels at the same time, and many runs in one
 
 
 BUSY = """import gc, operator, os, psutil, threading, time

@@ -103,7 +103,7 @@ def test_where_the_system_does_not_tell_of_memory_nothing_is_said(monkeypatch):
 
 def test_the_sentence_and_the_limits_say_what_there_is():
     assert CPU.sentence() == "A processor, 4 cores, 8 GiB of memory, no GPU in use"
-    assert GPU.sentence() == "A GPU (16 GiB) beside 4 cores and 8 GiB of memory"
+    assert GPU.sentence() == "A GPU (16 GiB), 4 cores, 8 GiB of memory"
     assert "memory n/a" in dataclasses.replace(GPU, device_memory=None).sentence()
     assert any("no NVIDIA GPU" in limit for limit in CPU.limits())
     assert any("share the same cores" in limit for limit in dataclasses.replace(CPU, cores=2).limits())
@@ -215,7 +215,7 @@ def test_this_machine_describes_itself():
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity masks")
 def test_cores_are_those_of_the_affinity_mask(monkeypatch):
-    monkeypatch.setattr(hardware, "_first_line", lambda path: "")
+    monkeypatch.setattr(hardware, "lines_of", lambda path: [])
     found = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(found)})
@@ -231,14 +231,14 @@ def test_cores_are_those_of_the_affinity_mask(monkeypatch):
 )
 def test_a_containers_quota_cuts_the_cores(monkeypatch, quota, expected):
     monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(hardware, "_first_line", lambda path: quota)
+    monkeypatch.setattr(hardware, "lines_of", lambda path: [quota] if quota else [])
     assert hardware.cores() == expected
 
 
 def test_a_containers_limit_cuts_the_memory(monkeypatch):
-    monkeypatch.setattr(hardware, "_first_line", lambda path: "1073741824")
+    monkeypatch.setattr(hardware, "lines_of", lambda path: ["1073741824"])
     assert hardware._memory() == 2**30
-    monkeypatch.setattr(hardware, "_first_line", lambda path: "max")
+    monkeypatch.setattr(hardware, "lines_of", lambda path: ["max"])
     assert hardware._memory() > 0
 
 

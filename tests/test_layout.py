@@ -303,6 +303,13 @@ def test_the_requirements_are_ranges_and_end_with_the_package():
                 assert re.match(r"[\w-]+(>=|==)", line), line
 
 
+def test_an_installed_package_declares_what_the_requirements_name():
+    """``python -m speedkit check`` reads it there, wherever the package was installed."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["dependencies"] == [line for line in lines if not line.startswith(("#", "-"))]
+
+
 def test_deprecations_are_errors():
     options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
     assert {"error::DeprecationWarning", "error::FutureWarning"} <= set(options["filterwarnings"])

@@ -48,7 +48,7 @@ def test_every_parameter_learns(name):
 
 
 def test_the_small_network_counted_by_hand():
-    """Three convolutions, three norms of a scale and a shift, one linear layer. 28 -> 14 -> 7 -> 3 pixels a side."""
+    """Three convolutions, three norms with a scale and a shift, one linear layer. The sides: 28 -> 14 -> 7 -> 3."""
     convolutions = 9 * (1 * 16 + 16 * 32 + 32 * 64)
     norms, biases = 2 * (16 + 32 + 64), 16 + 32 + 64
     linear = 64 * 3 * 3 * 10 + 10
@@ -65,7 +65,7 @@ def test_larger_pictures_do_not_enlarge_the_convolutional_networks():
         assert size(network(name, (3, 64, 64))) == size(network(name, (3, 32, 32)))
 
 
-def test_normalise_gives_zero_mean_and_unit_variance_a_channel():
+def test_normalise_gives_each_channel_zero_mean_and_unit_variance():
     images = torch.tensor([[[[0, 100]], [[50, 250]]]], dtype=torch.uint8)
     normalise = Normalise(mean=torch.tensor([50.0, 150.0]), std=torch.tensor([50.0, 100.0]))
     assert normalise(images).tolist() == [[[[-1.0, 1.0]], [[-1.0, 1.0]]]]

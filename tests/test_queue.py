@@ -1,4 +1,4 @@
-"""Turns between real processes: first come, first served, no turn for the dead, and nothing left behind."""
+"""The queue between real processes: first come, first served, no turn for the dead, and nothing left behind."""
 
 import contextlib
 import os
@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from speedkit.classroom import check
-from speedkit.comparison.runs import comparing
+from speedkit.comparison.runs import comparing, plan
 from speedkit.lab import other_work, queue
-from speedkit.lab.compare import compare
+from speedkit.lab.compare import compare, in_turn
 from speedkit.lab.panel import Panel
 from speedkit.meter import Gpu
 from speedkit.recipe import Recipe
@@ -30,12 +30,10 @@ VARIANT = BASELINE.but(cache="ram")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals, links and modes")
 ROOT = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can act for another user")
 
-# Loads the module alone, without torch; from then on it does what it is told
-CHILD = f"""
-import importlib.util, os, sys, time
-spec = importlib.util.spec_from_file_location("turns", {queue.__file__!r})
-turns = sys.modules["turns"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(turns)
+# What each process begins with; then it does what it is told
+CHILD = """
+import os, sys, time
+from speedkit.lab import queue as turns
 
 def say(*words):
     print(*words, flush=True)
@@ -69,7 +67,7 @@ with turns.Turn() as turn, turns.active():
 LETS_THE_NEXT_ONE = """
 with turns.Turn() as turn:
     wait_for_turn(turn)
-    while not turns.standing(turns.WAIT):
+    while not turns.live_tickets(turns.WAIT):
         time.sleep(0.02)
 say("over")
 """
@@ -108,7 +106,7 @@ class Process:
 
 @pytest.fixture
 def folder(monkeypatch):
-    """The folder of turns of one test, which others can reach; only the lock may be left in it."""
+    """One test's folder of the queue, which other users can reach; only the lock may be left in it."""
     place = Path(tempfile.mkdtemp(prefix="speedkit-test-"))
     place.chmod(0o755)
     monkeypatch.setenv("SPEEDKIT_TURNS", str(place / "turns"))
@@ -137,7 +135,7 @@ def processes(folder):
 
 @pytest.fixture(autouse=True)
 def no_release(monkeypatch):
-    """Releasing memory takes long beside all the modules of a test session."""
+    """Releasing memory takes long in a test session, with all its modules."""
     monkeypatch.setattr(sys.modules["speedkit.comparison.runs"], "_release_memory", lambda: None)
 
 
@@ -150,6 +148,15 @@ def two_steps(recipe, run):
 
 def quietly(**more):
     return compare(BASELINE, VARIANT, 1, progress=False, **{"train": two_steps} | more)
+
+
+def step_by_step(pairs=1):
+    """The generator behind :func:`compare`."""
+    return in_turn(plan(BASELINE, VARIANT, pairs, (), None), two_steps)
+
+
+def waits(comparison):
+    return comparison.status == "running" and comparison.current is None
 
 
 def wait_for(holds):
@@ -247,18 +254,20 @@ def test_a_comparison_waits_its_turn_says_so_and_notes_it(processes, capsys):
     assert "4/4" in shown
 
 
-def test_without_each_step_it_waits_as_well(processes):
-    processes(LETS_THE_NEXT_ONE).hears("my turn")
+def test_outside_the_lab_a_comparison_does_not_wait(processes, folder):
+    """On a machine with a queue of its own, like a cluster's, ``comparing`` only makes the runs."""
+    processes(COMPARES).hears("my turn")
     seen = [comparison.runs_done for comparison in comparing(BASELINE, VARIANT, 1, train=two_steps)]
     assert seen == [1, 2, 3, 4]
+    assert len(left(folder)) == 2  # the lock, and the other one's file
 
 
-def test_one_that_does_not_wait_says_nothing(folder):
+def test_one_that_need_not_wait_says_nothing(folder):
     assert quietly().notes == []
 
 
 def test_it_has_its_turn_until_it_ends(processes, folder):
-    runs = comparing(BASELINE, VARIANT, 1, train=two_steps)
+    runs = step_by_step()
     next(runs)
     other = processes(COMPARES)
     other.hears("waiting for 1")
@@ -271,11 +280,11 @@ def test_it_has_its_turn_until_it_ends(processes, folder):
 
 
 @pytest.mark.parametrize("how", ["closed", "interrupted"])
-def test_stopping_while_it_waits_gives_up_the_place_at_once(processes, folder, monkeypatch, how):
+def test_stopping_while_it_waits_gives_up_the_place_immediately(processes, folder, monkeypatch, how):
     first = processes(COMPARES)
     first.hears("my turn")
     if how == "closed":
-        runs = comparing(BASELINE, VARIANT, train=two_steps, each_step=True)
+        runs = step_by_step(pairs=5)
         comparison = next(runs)
         assert (comparison.current, comparison.status) == (None, "running")
         assert comparison.now.startswith("waiting for 1 other")
@@ -317,7 +326,7 @@ def test_a_comparison_within_another_does_not_wait_for_itself(processes):
     comparison = quietly(train=trains_and_compares)
     assert (inner[0].status, comparison.status) == ("finished", "finished")
     assert inner[0].notes == comparison.notes == []
-    open_one = comparing(BASELINE, VARIANT, train=two_steps)
+    open_one = step_by_step(pairs=5)
     next(open_one)
     assert quietly().status == "finished"
     other = processes(COMPARES)
@@ -329,8 +338,7 @@ def test_a_comparison_within_another_does_not_wait_for_itself(processes):
 def test_smoke_runs_neither_wait_nor_show(processes, folder, monkeypatch):
     processes(COMPARES).hears("my turn")
     monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
-    runs = comparing(BASELINE, VARIANT, train=two_steps, each_step=True)
-    assert {(comparison.current is None, len(left(folder))) for comparison in runs} == {(False, 2)}
+    assert {(waits(comparison), len(left(folder))) for comparison in step_by_step()} == {(False, 2)}
 
 
 def test_switched_off_nothing_waits_and_nothing_is_written(processes, folder, monkeypatch):
@@ -338,8 +346,7 @@ def test_switched_off_nothing_waits_and_nothing_is_written(processes, folder, mo
     before = left(folder)
     with monkeypatch.context() as patch:
         patch.setenv("SPEEDKIT_TURNS", "off")
-        runs = comparing(BASELINE, VARIANT, 1, train=two_steps, each_step=True)
-        assert {(comparison.current is None, left(folder) == before) for comparison in runs} == {(False, True)}
+        assert {(waits(comparison), left(folder) == before) for comparison in step_by_step()} == {(False, True)}
         assert queue.others() == (0, 0)
         assert check.queue().sentence.endswith("SPEEDKIT_TURNS is off")
         assert quietly().notes == []
@@ -349,7 +356,7 @@ def test_switched_off_nothing_waits_and_nothing_is_written(processes, folder, mo
 
 
 @pytest.mark.parametrize("trap", ["a file", "below a file", pytest.param("a link", marks=POSIX)])
-def test_a_folder_that_cannot_be_used_is_said_once_and_the_comparison_runs(tmp_path, monkeypatch, trap):
+def test_a_folder_that_cannot_be_used_is_noted_once_and_the_comparison_runs(tmp_path, monkeypatch, trap):
     (tmp_path / "file").write_text("no folder")
     if trap == "a link":  # in the common folder, where another user may have put it
         monkeypatch.delenv("SPEEDKIT_TURNS")
@@ -411,7 +418,7 @@ def test_broken_and_hostile_files_hold_nobody_up(folder, tmp_path):
         path.unlink()
 
 
-def test_a_lock_whose_file_was_removed_is_taken_anew(folder, processes):
+def test_a_lock_whose_file_was_removed_is_taken_again(folder, processes):
     assert quietly().status == "finished"
     (folder / "turn").unlink()
     processes(COMPARES).hears("my turn")
@@ -476,7 +483,7 @@ def test_the_panel_says_who_else_is_there_before_and_during_a_run(quick, process
     first.hears("trains")
     second.hears("trains")
     panel = Panel(quick.but(epochs=10_000))
-    assert ": 2 other speedkit runs are active on this machine: no time" in panel.beside.value
+    assert ": 2 other speedkit runs are active on this machine: a time" in panel.beside.value
     panel.start()
     wait_for(lambda: panel._shown.count > 3)
     assert "<div class='sk-note'>2 other speedkit runs are active" in panel.beside.value
@@ -490,8 +497,8 @@ def test_the_panel_says_who_else_is_there_before_and_during_a_run(quick, process
     panel.stop()
     panel._runner.join(60)
     assert panel.beside.value == ""
-    (kept,) = [note for note in panel.runs[0].notes if note.startswith("Up to 2 other speedkit runs were active on")]
-    assert kept in panel.where.value
+    (found,) = [note for note in panel.runs[0].notes if note.startswith("Up to 2 other speedkit runs were active on")]
+    assert found in panel.where.value
 
 
 def test_a_run_alone_has_nothing_to_say(quick, folder, monkeypatch):
@@ -503,16 +510,25 @@ def test_a_run_alone_has_nothing_to_say(quick, folder, monkeypatch):
     assert not any("active on this machine" in note for note in run.notes)
 
 
-def test_a_high_load_is_said_and_one_s_own_workers_are_not_meant(monkeypatch):
-    monkeypatch.setattr(queue.psutil, "cpu_count", lambda: 4)
+def test_a_high_load_is_reported_but_not_ones_own_workers(monkeypatch):
+    monkeypatch.setattr(queue.hardware, "cores", lambda: 4)
+    monkeypatch.setattr(queue.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(queue.os, "getloadavg", lambda: (9.2, 0.0, 0.0), raising=False)
-    assert queue.load() == "The machine is loaded: on average of the last minute, 9 threads wanted its 4 cores."
+    assert queue.load() == "This machine is busy: load average 9 on 4 cores."
     assert queue.load(own=5) == ""
     for quiet in (7.9, float("nan")):
         monkeypatch.setattr(queue.os, "getloadavg", lambda load=quiet: (load, 0.0, 0.0), raising=False)
         assert queue.load() == ""
     monkeypatch.delattr(queue.os, "getloadavg")
     assert queue.load() == ""
+
+
+def test_the_load_of_a_whole_host_is_not_held_against_a_containers_few_cores(monkeypatch):
+    monkeypatch.setattr(queue.hardware, "cores", lambda: 2)
+    monkeypatch.setattr(queue.os, "cpu_count", lambda: 64)
+    for average in (30.0, 200.0):
+        monkeypatch.setattr(queue.os, "getloadavg", lambda load=average: (load, 0.0, 0.0), raising=False)
+        assert queue.load() == ""
 
 
 @pytest.mark.parametrize(
@@ -532,13 +548,13 @@ def test_other_processes_on_the_gpu_are_counted(monkeypatch, found, initialised,
 
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlDeviceGetComputeRunningProcesses=processes))
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialised)
-    assert Gpu(torch.device("cpu")).others() == count
+    assert other_work.other_processes(Gpu(torch.device("cpu"))) == count
     monkeypatch.setattr(queue, "others", lambda: queue.OtherProcesses(0, 0))
     monkeypatch.setattr(queue, "load", lambda own: "")
     around = other_work.OtherWork(Recipe(device="cpu"))
     around.gpu = Gpu(torch.device("cpu"))
-    said = {1: ["1 other process computes on this GPU."], 2: ["2 other processes compute on this GPU."]}
-    assert around.look() == said.get(count, [])
+    shown = {1: ["1 other process computes on this GPU."], 2: ["2 other processes compute on this GPU."]}
+    assert around.look() == shown.get(count, [])
 
 
 def test_the_check_says_who_compares(processes, folder):

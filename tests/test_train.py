@@ -1,4 +1,4 @@
-"""The training loop: every switch works, alone and together, and what should be equal is equal."""
+"""The training loop: every switch works, alone and with others, and what should be equal is equal."""
 
 import itertools
 import sys
@@ -115,7 +115,7 @@ def test_each_switch_alone(quick, as_found, no_children, name, value):
 
 
 def pairwise(factors):
-    """Few rows in which any two values of two factors meet: greedily the row that brings most new pairs."""
+    """A few rows in which any two values of two factors meet: always add the row that brings the most new pairs."""
 
     def pairs(row):
         return set(itertools.combinations(enumerate(row), 2))
@@ -160,7 +160,7 @@ def test_channels_last_is_how_filters_are_stored(quick, loop):
     assert losses(quick.but(channels_last=True)) == pytest.approx(losses(quick), rel=1e-3)
 
 
-def test_weight_decay_spares_biases_and_norms(quick, loop):
+def test_biases_and_norms_get_no_weight_decay(quick, loop):
     recipe = quick.but(weight_decay=0.5, batchnorm=True)
     model = loop.new_model(recipe, drain(load(recipe)))
     optimizer, _ = loop.optimization(recipe, model, 4)
@@ -198,7 +198,7 @@ def test_one_cycle_is_as_long_as_the_run(loop):
 def test_one_cycle_takes_any_number_of_steps(loop, steps):
     found = rates(Recipe(schedule="one_cycle", learning_rate=0.4, steps=steps, epochs=100), loop, batches=1)
     assert all(0 < rate <= 0.4 + 1e-9 for rate in found)
-    assert max(found) >= 0.2 or steps < 4  # a step or two hardly climb
+    assert max(found) >= 0.2 or steps < 4  # one or two steps hardly climb
 
 
 def test_a_constant_rate_stays(loop):
@@ -233,7 +233,7 @@ def test_records_come_in_order_and_the_run_is_returned(quick):
     assert run.machine["device"] == "cpu"
 
 
-def test_making_the_files_at_first_use_is_no_part_of_the_runs_preparation(quick, monkeypatch):
+def test_making_the_files_at_first_use_is_not_part_of_the_runs_preparation(quick, monkeypatch):
     clock, made = itertools.count(), []
 
     def an_hour(image, position, size):
@@ -259,7 +259,7 @@ def test_the_limit_of_steps(quick, steps, count, epochs):
 
 @pytest.fixture
 def held(monkeypatch, loop):
-    """Holds every loader of the loop, so that its workers do not end merely because nobody knows it any more."""
+    """Holds every loader of the loop, so that its workers do not end merely because nothing refers to it any more."""
     loaders, make_loader = [], loop.make_loader
 
     def made(*args):
@@ -284,7 +284,7 @@ def test_closing_stops_the_run_and_its_workers(quick, as_found, no_children, hel
     assert "computing" in repr(run)  # what was measured can be shown
 
 
-def test_an_error_in_the_middle_is_kept_and_raised(quick, as_found, no_children, held, monkeypatch, loop):
+def test_an_error_in_the_middle_is_recorded_and_raised(quick, as_found, no_children, held, monkeypatch, loop):
     run, steps = Run(quick.but(workers=1)), itertools.count()
 
     def fails(*args):
@@ -354,7 +354,7 @@ class Pixels(nn.Module):
 
 
 def test_training_goes_on_in_training_mode_after_an_evaluation(quick, monkeypatch, loop):
-    modes, kept = [], []
+    modes, models = [], []
     build = loop.build
 
     def watched(*args, **named):
@@ -363,18 +363,18 @@ def test_training_goes_on_in_training_mode_after_an_evaluation(quick, monkeypatc
         return model
 
     monkeypatch.setattr(loop, "build", watched)
-    drain(train(quick, on_model=kept.append))
+    drain(train(quick, on_model=models.append))
     assert [training for training, count in modes if count == 16] == [True] * 8
     assert not any(training for training, count in modes if count != 16)
-    assert len(kept) == 1
+    assert len(models) == 1
 
 
 def test_each_epoch_can_be_looked_at_without_changing_the_run(quick):
-    recipe, kept, seen = quick.but(batchnorm=True), [], []
+    recipe, models, seen = quick.but(batchnorm=True), [], []
     run = Run(recipe)
-    for record in train(recipe, run, on_model=kept.append):
+    for record in train(recipe, run, on_model=models.append):
         if isinstance(record, Epoch):
-            seen.append((kept[0].training, kept[0][1].weight.flatten()[0].item()))
+            seen.append((models[0].training, models[0][1].weight.flatten()[0].item()))
     (first, before), (second, after) = seen
     assert first is second is False
     assert before != after
@@ -382,7 +382,7 @@ def test_each_epoch_can_be_looked_at_without_changing_the_run(quick):
 
 
 def test_a_run_learns(quick):
-    """Chance is 0.1; an eighth of a thousand images, seen often, is remembered."""
+    """Chance is 0.1; 128 images, seen often, are learned by heart."""
     run = fit(quick.but(subset=128, epochs=12, learning_rate=0.1, batchnorm=True))
     assert run.last("train_accuracy") > 0.5
     assert run.last("train_loss") < run.epoch_column("train_loss")[0]

@@ -1,4 +1,4 @@
-"""The errors that training and comparing raise, beside Python's own."""
+"""The errors that training and comparing raise, in addition to Python's own."""
 
 
 class CannotRun(ValueError):
