@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from in_browser import browser, notebook, page, server, smoke_server  # noqa: F401 (fixtures)
 from PIL import Image
 
 from speedkit import hardware
