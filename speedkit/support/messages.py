@@ -20,6 +20,7 @@ import gettext
 import io
 import math
 import numbers
+import string
 from pathlib import Path
 
 from speedkit.support.settings import wanted_language
@@ -123,8 +124,8 @@ class Message(str):
                 for name, value in stored["values"].items()
             }
             plural, n = stored.get("plural", ""), stored.get("n")
-            texts = isinstance(stored["msgid"], str) and isinstance(plural, str)
-            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or not texts:
+            texts = [text for text in (stored["msgid"], plural) if _plainly_formatted(text)]
+            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or len(texts) < 2:
                 raise ValueError("unknown parts")
             return cls(stored["msgid"], plural, n, **values)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
@@ -155,6 +156,12 @@ def whole(n: int) -> str:
 def grouped(number: str) -> str:
     """A number written with commas between its thousands, as the current language sets them apart."""
     return number.replace(",", _translations.gettext(","))
+
+
+def _plainly_formatted(text):
+    """Whether a text has plain placeholders only: a file's "{n:>9999999999}" would take all memory."""
+    parts = string.Formatter().parse(text)
+    return all(name is None or (name.isidentifier() and not spec and not how) for __, name, spec, how in parts)
 
 
 def _number(n):
