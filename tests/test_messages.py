@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from speedkit.locale.french import KEPT, SAID
 
 import speedkit
 from speedkit import hardware
@@ -31,7 +32,6 @@ from speedkit.lab.compare import compare
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.panel import Panel
 from speedkit.lab.tables import table_of_runs, table_of_timings
-from speedkit.locale.french import KEPT, SAID
 from speedkit.meter import _not_finite
 from speedkit.recipe import TITLES, Recipe
 from speedkit.run import Progress, Run
