@@ -20,11 +20,13 @@ import gettext
 import io
 import math
 import numbers
+import string
 from pathlib import Path
 
 from speedkit.support.settings import wanted_language
 
 LOCALE = Path(__file__).resolve().parents[1] / "locale"
+LONGEST_STORED = 100_000  # characters of a message that is read from a file
 
 _code, _translations = "en", gettext.NullTranslations()
 
@@ -125,6 +127,8 @@ class Message(str):
             plural, n = stored.get("plural", ""), stored.get("n")
             if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)):
                 raise ValueError("unknown parts")
+            for text in (stored["msgid"], plural):
+                _check_template(text, values | _number(n))
             return cls(stored["msgid"], plural, n, **values)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{str(stored)[:60]} is not a message that speedkit stores.") from error
@@ -154,6 +158,18 @@ def whole(n: int) -> str:
 def grouped(number: str) -> str:
     """A number written with commas between its thousands, as the current language sets them apart."""
     return number.replace(",", _translations.gettext(","))
+
+
+def _check_template(text, values):
+    """Refuses what no template of ours holds, and in a file of others might show anything or fill the memory."""
+    length = len(text)
+    for __, name, form, conversion in string.Formatter().parse(text):
+        if name is not None:
+            if form or conversion or not name.isidentifier():
+                raise ValueError("more than a name in a placeholder")
+            length += len(str(values[name]))
+    if length > LONGEST_STORED:
+        raise ValueError("too long")
 
 
 def _number(n):
