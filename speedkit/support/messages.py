@@ -125,7 +125,8 @@ class Message(str):
                 for name, value in stored["values"].items()
             }
             plural, n = stored.get("plural", ""), stored.get("n")
-            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)):
+            texts = isinstance(stored["msgid"], str) and isinstance(plural, str)
+            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or not texts:
                 raise ValueError("unknown parts")
             for text in (stored["msgid"], plural):
                 _check_template(text, values | _number(n))
