@@ -125,11 +125,11 @@ class Message(str):
                 for name, value in stored["values"].items()
             }
             plural, n = stored.get("plural", ""), stored.get("n")
-            texts = isinstance(stored["msgid"], str) and isinstance(plural, str)
-            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or not texts:
+            texts = [text for text in (stored["msgid"], plural) if _plainly_formatted(text)]
+            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or len(texts) < 2:
                 raise ValueError("unknown parts")
-            for text in (stored["msgid"], plural):
-                _check_template(text, values | _number(n))
+            if max(_length(text, values) for text in texts) > LONGEST_STORED:
+                raise ValueError("too long")
             return cls(stored["msgid"], plural, n, **values)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{str(stored)[:60]} is not a message that speedkit stores.") from error
@@ -161,16 +161,16 @@ def grouped(number: str) -> str:
     return number.replace(",", _translations.gettext(","))
 
 
-def _check_template(text, values):
-    """Refuses what no template of ours holds, and in a file of others might show anything or fill the memory."""
-    length = len(text)
-    for __, name, form, conversion in string.Formatter().parse(text):
-        if name is not None:
-            if form or conversion or not name.isidentifier():
-                raise ValueError("more than a name in a placeholder")
-            length += len(str(values[name]))
-    if length > LONGEST_STORED:
-        raise ValueError("too long")
+def _plainly_formatted(text):
+    """Whether a text has plain placeholders only: a file's "{n:>9999999999}" would take all memory."""
+    parts = string.Formatter().parse(text)
+    return all(name is None or (name.isidentifier() and not spec and not how) for __, name, spec, how in parts)
+
+
+def _length(text, values):
+    """How long a text becomes, said before it is made: messages that hold each other many times take all memory, too."""
+    names = (name for __, name, *__ in string.Formatter().parse(text) if name not in (None, "n"))
+    return len(text) + sum(len(str(values[name])) for name in names)
 
 
 def _number(n):
