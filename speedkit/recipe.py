@@ -70,7 +70,7 @@ class Recipe(Strict):
     allow_slow: bool = Field(False, description=N_("train even if fp16 was measured more than 3× slower than fp32"))
     test_at_end: bool = Field(False, description=N_("read the test set once, after the run"))
 
-    def __init__(self, **values):
+    def __init__(self, **values):  # by name only
         super().__init__(**values)
 
     @model_validator(mode="after")

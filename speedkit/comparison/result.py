@@ -1,12 +1,12 @@
 """Two recipes compared on this machine: paired runs, an interval, a verdict, and claims judged by them.
 
-What is estimated: the typical (median) ratio variant / baseline of two runs with the same seed; for accuracy, the
-typical difference in points. Shown are the median over the pairs and a 95 % interval by Student's t over the pairs,
-on logarithms for ratios (Student 1908, "The probable error of a mean"; on averaging ratios by their logarithms,
-Fleming and Wallace 1986, "How not to lie with statistics"). Median and interval speak of the same quantity where the
-logarithms scatter symmetrically about it, as differences of two like-distributed runs do. At five pairs no exact
+A comparison estimates the typical (median) ratio variant / baseline of two runs with the same seed; for accuracy, the
+typical difference in points. It shows the median over the pairs and a 95 % interval by Student's t over the pairs, on
+logarithms for ratios (Student 1908, "The probable error of a mean"; on averaging ratios by their logarithms, Fleming
+and Wallace 1986, "How not to lie with statistics"). Median and interval describe the same quantity if the logarithms
+scatter symmetrically about it, as the differences of two runs with like distributions do. With five pairs no exact
 distribution-free interval reaches 95 % (the smallest two-sided p of a sign, rank or permutation test is 1/16), and a
-percentile bootstrap is too narrow. A disturbed run widens the t interval: differences are then missed, not invented.
+percentile bootstrap is too narrow. A disturbed run widens the t interval: differences are missed, not invented.
 ``tests/test_comparison.py`` checks all this by simulation.
 
 Each row is judged by itself: of twenty rows without any difference, one on average will show one. So name the metric
@@ -110,7 +110,7 @@ def _as_tuple(claims):
 
 
 class Comparison(Strict, frozen=False):
-    """Pairs of runs of two recipes, and what they say. It grows while :func:`comparing` runs.
+    """Pairs of runs of two recipes, and what they show. It grows while :func:`comparing` runs.
 
     ``measured``: the counted runs in the order in which they were made. ``pairs``: how many are planned. ``status``:
     new, running, finished, stopped or failed. ``now`` and ``current`` say what is being run, and are not saved; while

@@ -26,6 +26,7 @@ from pathlib import Path
 from speedkit.support.settings import wanted_language
 
 LOCALE = Path(__file__).resolve().parents[1] / "locale"
+LONGEST_STORED = 100_000  # characters of a message that is read from a file
 
 _code, _translations = "en", gettext.NullTranslations()
 
@@ -127,6 +128,8 @@ class Message(str):
             texts = [text for text in (stored["msgid"], plural) if _plainly_formatted(text)]
             if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or len(texts) < 2:
                 raise ValueError("unknown parts")
+            if max(_length(text, values) for text in texts) > LONGEST_STORED:
+                raise ValueError("too long")
             return cls(stored["msgid"], plural, n, **values)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{str(stored)[:60]} is not a message that speedkit stores.") from error
@@ -162,6 +165,12 @@ def _plainly_formatted(text):
     """Whether a text has plain placeholders only: a file's "{n:>9999999999}" would take all memory."""
     parts = string.Formatter().parse(text)
     return all(name is None or (name.isidentifier() and not spec and not how) for __, name, spec, how in parts)
+
+
+def _length(text, values):
+    """How long a text becomes, said before it is made: messages that hold each other many times take all memory, too."""
+    names = (name for __, name, *__ in string.Formatter().parse(text) if name not in (None, "n"))
+    return len(text) + sum(len(str(values[name])) for name in names)
 
 
 def _number(n):

@@ -18,7 +18,7 @@ class Strict(BaseModel):
         ValueError: a value is not allowed; the message is one sentence.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     def __init__(self, *values, **named):
         try:
