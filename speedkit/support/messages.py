@@ -168,7 +168,7 @@ def _plainly_formatted(text):
 
 
 def _length(text, values):
-    """How long a text becomes, said before it is made: messages that hold each other many times take all memory, too."""
+    """How long a text becomes, before it is made: messages in messages could take all memory, too."""
     names = (name for __, name, *__ in string.Formatter().parse(text) if name not in (None, "n"))
     return len(text) + sum(len(str(values[name])) for name in names)
 

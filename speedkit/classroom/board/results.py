@@ -86,7 +86,7 @@ def _message(longest):
     """A message, whose values others may have written: one that is not plain, or too long, is refused."""
 
     def checked(stored):
-        text = Message.from_json(plain(stored) if isinstance(stored, str) else stored)
+        text = plain(stored) if type(stored) is str else Message.from_json(stored)
         if len(text) > longest or plain(text) != text:
             raise ValueError(Message("a text is not plain, or is longer than {longest} characters.", longest=longest))
         return text
