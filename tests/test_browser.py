@@ -233,7 +233,7 @@ def test_a_cell_that_is_run_again_stops_its_run(notebook):
     expect(status(page)).to_contain_text("Ready")  # a new panel stands there
     expect(page.locator(".sk-chart")).to_have_attribute("data-n", "0")
     page.evaluate(RUN_CELL, 2)
-    expect(page.locator(".jp-OutputArea pre").last).to_contain_text("run: baseline (stopped: stopped by hand)")
+    expect(page.locator(".jp-OutputArea pre").last).to_contain_text("baseline (stopped: stopped by hand)")
 
 
 def test_the_interrupt_button_stops_a_run(notebook):
