@@ -120,16 +120,15 @@ class Message(str):
         if isinstance(stored, str):
             return stored
         try:
+            if _length(stored) > LONGEST_STORED:
+                raise ValueError("too long")
             values = {
                 name: cls.from_json(value) if isinstance(value, dict) else _plain(value)
                 for name, value in stored["values"].items()
             }
             plural, n = stored.get("plural", ""), stored.get("n")
-            texts = [text for text in (stored["msgid"], plural) if _plainly_formatted(text)]
-            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or len(texts) < 2:
+            if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)):
                 raise ValueError("unknown parts")
-            if max(_length(text, values) for text in texts) > LONGEST_STORED:
-                raise ValueError("too long")
             return cls(stored["msgid"], plural, n, **values)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{str(stored)[:60]} is not a message that speedkit stores.") from error
@@ -161,18 +160,6 @@ def grouped(number: str) -> str:
     return number.replace(",", _translations.gettext(","))
 
 
-def _plainly_formatted(text):
-    """Whether a text has plain placeholders only: a file's "{n:>9999999999}" would take all memory."""
-    parts = string.Formatter().parse(text)
-    return all(name is None or (name.isidentifier() and not spec and not how) for __, name, spec, how in parts)
-
-
-def _length(text, values):
-    """How long a text becomes, said before it is made: messages that hold each other many times take all memory, too."""
-    names = (name for __, name, *__ in string.Formatter().parse(text) if name not in (None, "n"))
-    return len(text) + sum(len(str(values[name])) for name in names)
-
-
 def _number(n):
     return {} if n is None else {"n": f"{n:,}"}
 
@@ -186,6 +173,17 @@ def _plain(value):
         return int(value)
     finite = isinstance(value, numbers.Real) and math.isfinite(value)
     return float(value) if finite else str(value)  # JSON has neither nan nor infinity
+
+
+def _length(stored):
+    """How long a stored message becomes, at most; messages that hold each other many times could take all memory."""
+    if not isinstance(stored, dict):
+        return len(str(stored))
+    text, inside = (
+        stored["msgid"] + stored.get("plural", ""),
+        {name: _length(v) for name, v in stored["values"].items()},
+    )
+    return len(text) + sum(inside.get(name, 0) for __, name, *__ in string.Formatter().parse(text))
 
 
 def _read(code):
