@@ -322,6 +322,7 @@ def changed(path, *keys, to):
     path.write_text(json.dumps(kept))
 
 
+DIGITS = {"plural": "{n}" * 100_000, "n": 10**4000}
 GIGABYTES = {"plural": "{n:>9999999999}", "n": 2}
 
 
@@ -362,6 +363,7 @@ HARMS = {
     "a note that looks inside": lambda path: changed(path, "notes", to=[{"msgid": "{a.real}", "values": {"a": 1}}]),
     "a note that converts": lambda path: changed(path, "notes", to=[{"msgid": "{a!r}", "values": {"a": 1}}]),
     "a note of many notes": lambda path: changed(path, "notes", to=[laughs(9)]),
+    "a plural of many digits": lambda path: changed(path, "notes", to=[{"msgid": "", "values": {}, **DIGITS}]),
     "a plural of gigabytes": lambda path: changed(path, "reason", to={"msgid": "", "values": {}, **GIGABYTES}),
     "a note with more": lambda path: changed(path, "notes", to=[{"msgid": "a", "values": {}, "html": "<b>"}]),
     "a reason that is a list": lambda path: changed(path, "reason", to=["a"]),

@@ -128,7 +128,7 @@ class Message(str):
             texts = [text for text in (stored["msgid"], plural) if _plainly_formatted(text)]
             if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or len(texts) < 2:
                 raise ValueError("unknown parts")
-            if max(_length(text, values) for text in texts) > LONGEST_STORED:
+            if max(_length(text, values) for text in texts) > LONGEST_STORED or abs(n or 0) > 10**15:
                 raise ValueError("too long")
             return cls(stored["msgid"], plural, n, **values)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
@@ -168,7 +168,7 @@ def _plainly_formatted(text):
 
 
 def _length(text, values):
-    """How long a text becomes, said before it is made: messages that hold each other many times take all memory, too."""
+    """How long a text becomes, before it is made: messages in messages could take all memory, too."""
     names = (name for __, name, *__ in string.Formatter().parse(text) if name not in (None, "n"))
     return len(text) + sum(len(str(values[name])) for name in names)
 
