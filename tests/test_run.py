@@ -322,6 +322,10 @@ def changed(path, *keys, to):
     path.write_text(json.dumps(kept))
 
 
+DIGITS = {"plural": "{n}" * 100_000, "n": 10**4000}
+GIGABYTES = {"plural": "{n:>9999999999}", "n": 2}
+
+
 def laughs(depth):
     """A message that holds itself ten times, and so on: short in the file, without end on the page."""
     inner = laughs(depth - 1) if depth else "ha " * 10
@@ -356,6 +360,8 @@ HARMS = {
     "format as text": lambda path: changed(path, "format", to=str(FORMAT)),
     "a note that is no message": lambda path: changed(path, "notes", to=[{"msgid": "{a}", "values": {"b": 1}}]),
     "a note of many notes": lambda path: changed(path, "notes", to=[laughs(9)]),
+    "a plural of many digits": lambda path: changed(path, "notes", to=[{"msgid": "", "values": {}, **DIGITS}]),
+    "a plural of gigabytes": lambda path: changed(path, "reason", to={"msgid": "", "values": {}, **GIGABYTES}),
     "a note with more": lambda path: changed(path, "notes", to=[{"msgid": "a", "values": {}, "html": "<b>"}]),
     "a reason that is a list": lambda path: changed(path, "reason", to=["a"]),
     "a constant in a column": lambda path: changed(path, "steps", "loss", 0, to=math.inf),

@@ -60,7 +60,7 @@ class RunResult(Strict, frozen=False):
     arm: Literal[ARMS]
     seed: int
     values: dict[Literal[tuple(METRICS)], NanAsNull]
-    others_share: NanAsNull = math.nan  # of the machine's cores, taken by other programs
+    others_share: NanAsNull = math.nan  # of the processor time that it needed, taken by other programs
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class Message(str):
             texts = [text for text in (stored["msgid"], plural) if _plainly_formatted(text)]
             if set(stored) - {"msgid", "values", "plural", "n"} or type(n) not in (int, type(None)) or len(texts) < 2:
                 raise ValueError("unknown parts")
-            if max(_length(text, values) for text in texts) > LONGEST_STORED:
+            if max(_length(text, values) for text in texts) > LONGEST_STORED or abs(n or 0) > 10**15:
                 raise ValueError("too long")
             return cls(stored["msgid"], plural, n, **values)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:

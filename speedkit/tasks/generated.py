@@ -31,12 +31,12 @@ class Blobs(images_module.Source):
         self.owner, self.connection = None, None
 
     def read(self, position: int) -> torch.Tensor:
-        if self.owner != os.getpid():
-            uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
-            self.connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-            self.owner = os.getpid()
         query = "SELECT jpeg FROM images WHERE position = ?"
         try:
+            if self.owner != os.getpid():
+                uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+                self.connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+                self.owner = os.getpid()
             (blob,) = self.connection.execute(query, (self.first + position,)).fetchone()
             return decoded(io.BytesIO(blob), self.image_size)
         except (sqlite3.Error, TypeError, OSError) as error:

@@ -227,7 +227,8 @@ def with_and_without_hardware(recipe: Recipe) -> Table:
     """
     here = machine("cpu")
     recipe = recipe.but(batch_size=min(recipe.batch_size, 64)) if smoke() else recipe
-    rows = [[here.name, "in hardware" if here.bf16 else "emulated", f"{bf16_here(recipe):.2f}"]]
+    how = {True: "in hardware", False: "emulated", None: "not known here"}[here.bf16]
+    rows = [[here.name, how, f"{bf16_here(recipe):.2f}"]]
     title = f"the same, limited to {LIMIT}"
     if here.bf16 and platform.machine() in ("x86_64", "AMD64"):
         done = subprocess.run(
@@ -240,7 +241,7 @@ def with_and_without_hardware(recipe: Recipe) -> Table:
         )
         rows.append([title, "emulated", f"{json.loads(done.stdout):.2f}"])
     else:
-        why = "not an x86 processor" if here.bf16 else "there are no bf16 instructions to hide"
+        why = "not an x86 processor" if here.bf16 else "no bf16 instructions are known here, so none can be hidden"
         rows.append([title, f"n/a: {why}", "n/a"])
     caption = f"{recipe.model}, batch {recipe.batch_size}: computing only; median over rounds of a few steps."
     return Table(["processor", "bf16", "bf16 step, relative to fp32"], rows, caption)
