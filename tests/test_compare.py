@@ -10,6 +10,7 @@ from frontends import notebook_of
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 import speedkit as sk
 from speedkit.comparison.metrics import CLAIMS
@@ -36,8 +37,7 @@ def shell(tmp_path, monkeypatch):
     """A real IPython shell, as a kernel has one; it knows ``sk`` and ``half``."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("SPEEDKIT_RUNS", str(tmp_path / "runs"))
-    shell = InteractiveShell.instance()
-    shell.history_manager.enabled = False
+    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
     shell.push({"sk": sk, "half": half})
     register(shell)
     yield shell
