@@ -566,6 +566,7 @@ def test_nothing_english_is_left_in_a_prediction(masked):
 
 def test_nothing_english_is_left_of_the_machine_and_its_neighbours(masked, monkeypatch):
     monkeypatch.setattr(queue.os, "getloadavg", lambda: (99.0, 0, 0), raising=False)
+    monkeypatch.setattr(queue.hardware, "cores", lambda: os.cpu_count() or 1)  # all that there are, also in a container
     sentences = [
         queue.others_warning(queue.OtherProcesses(1, 0)),
         queue.others_warning(queue.OtherProcesses(2, 1)),
