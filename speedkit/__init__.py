@@ -6,9 +6,9 @@ import sys
 import warnings
 from importlib import import_module
 
-# How long torch's threads spin while they wait for each other; read when torch is loaded. Where they spin long, one
-# other busy process (a browser) can cut training to a tenth of its speed on two cores. Where they sleep at once, steps
-# are slower, and slower still in a second thread. To GNU's OpenMP, "active" with a small count means microseconds.
+# How long torch's threads spin while they wait for each other; read when torch is loaded. If they spin for long, one
+# other busy process (a browser) can cut training on two cores to a tenth of its speed. If they sleep immediately, steps
+# are slower, and slower still in a second thread. In GNU's OpenMP, "active" with a small count means microseconds.
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "ACTIVE" if sys.platform == "linux" else "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -22,10 +22,10 @@ from speedkit.train import first_batch, fit, train
 
 # torch warns twice, in red, about more workers than cores; run.notes says it instead.
 warnings.filterwarnings("ignore", "This DataLoader will create")
-# Where a CUDA toolkit lies without a GPU, torch's Timer would say so in red, in the middle of a lesson.
+# With a CUDA toolkit but no GPU, torch's Timer would print a red warning in the middle of a lesson.
 logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: "No CUDA runtime" not in record.getMessage())
 
-_WHERE = {  # what is loaded when it is first asked for: a terminal or a GPU server needs none of it
+_WHERE = {  # loaded on first use: a terminal or a GPU server needs none of it
     "CLAIMS": "comparison.metrics",
     "Claim": "comparison.metrics",
     "METRICS": "comparison.metrics",

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for name, field in Recipe.model_fields.items():
-        kind, *__ = get_args(field.annotation) or [field.annotation]  # of an optional field, too
+        kind, *__ = get_args(field.annotation) or [field.annotation]  # the first of an optional field's two types
         options.add_argument(
             f"--{name.replace('_', '-')}",
             default=field.default,
@@ -58,12 +58,13 @@ def _typed(name, text):
 
 
 def main(arguments=None) -> int:
-    """Trains and writes the run's JSON; returns 0 on success, 1 on failure, 130 after an interrupt.
+    """Trains and writes the run's JSON, or checks the machine; returns 0 on success, 1 on failure, 130 if interrupted.
 
-    However a run ends, what it has measured is saved. All output is English, whatever the environment asks for.
+    However a run ends, its measurements are saved. All output is English, whatever the environment asks for.
+    arguments: a list of texts; default: those of the command line.
     """
     language("en")
-    with contextlib.suppress(ImportError):  # it announces this training to the kernels on this machine
+    with contextlib.suppress(ImportError):  # announces this training to the kernels on this machine
         import speedkit.lab.queue  # noqa: F401
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["check"]:

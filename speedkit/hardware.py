@@ -1,4 +1,4 @@
-"""What this machine is and what it can do, as far as it says so itself; None stands for "not known"."""
+"""What this machine is and what it can do, as far as the system reports it; None means "not known"."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, repr=False)
 class Machine:
-    """One machine as one run sees it. Memory in bytes; None where the machine does not say."""
+    """One machine as one run sees it. Memory in bytes; None if it is not known."""
 
     device: str  # "cpu", "cuda:0", "mps"
     name: str  # of the accelerator, or of the processor
@@ -53,7 +53,7 @@ class Machine:
         return _("{name} ({own}), {cores}, {memory} of memory", own=own, **about)
 
     def limits(self) -> list[str]:
-        """What this machine cannot show, one sentence for each limit."""
+        """What this machine cannot show, one sentence per limit."""
         formats = {"TF32": self.tf32, "bf16": self.bf16, "fp16": self.fp16}
         if self.kind == "cuda":
             lacking = "/".join(name for name, there in formats.items() if not there)
@@ -91,7 +91,7 @@ class Machine:
         """Notes on how this machine will run a recipe, to be stored with the run.
 
         Raises:
-            CannotRun: it cannot run it.
+            CannotRun: this machine cannot run the recipe.
         """
         if recipe.precision == "tf32" and not self.tf32:
             raise CannotRun(
@@ -155,7 +155,7 @@ def machine(device: str = "auto") -> Machine:
     else:
         own = {"name": _processor(), "device_memory": None, "tf32": False}
         own |= {"bf16": _cpu_has("avx512_bf16", "amx_bf16", "bf16")}
-        own |= {"fp16": _cpu_has("amx_fp16", unsure=("fp16_arith", "asimdhp"))}  # Arm's: not known to serve training
+        own |= {"fp16": _cpu_has("amx_fp16", unsure=("fp16_arith", "asimdhp"))}  # Arm's may not help training
     own |= {"system": platform.system(), "python": platform.python_version(), "torch": torch.__version__}
     own["versions"] = {name: _version(name) for name in ("speedkit", "torch", "torchvision", "numpy", "ipywidgets")}
     return Machine(device=device, cores=cores(), memory=_memory(), **own)
@@ -196,7 +196,7 @@ def _processor():
 
 def _cpu_has(*features, unsure=()) -> bool | None:
     """Whether the processor has one of these features, as torch and Linux call them; None if that is not known."""
-    if hasattr(torch.cpu, "get_capabilities"):  # our oldest torch lacks it
+    if hasattr(torch.cpu, "get_capabilities"):  # the oldest torch that we support lacks it
         found = {name for name, there in torch.cpu.get_capabilities().items() if there is True}
     else:
         lines = (line.split() for line in lines_of("/proc/cpuinfo") if line.startswith(("flags", "Features")))
@@ -220,7 +220,7 @@ def _version(package):
 
 
 def lines_of(path) -> list[str]:
-    """The lines of a text file of the system; none where it cannot be read."""
+    """The lines of a system file such as /proc/cpuinfo; an empty list if it cannot be read."""
     try:
         return Path(path).read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Batches: here caching, workers and augmentation meet."""
+"""Batches: where caching, workers and augmentation meet."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ def drain(generator):
 
 
 class Images(torch.utils.data.Dataset):
-    """The data set that a worker reads: a source, a cache in front of it, and the augmentation after them.
+    """The dataset that a worker reads: a source, a cache in front of it, and the augmentation after them.
 
     A key is ``epoch * len(dataset) + position``: it names the image and, with the seed, its random variant.
     """
@@ -43,13 +43,13 @@ class Images(torch.utils.data.Dataset):
         positions = torch.from_numpy(np.array(keys, np.int64)) % self.count
         images, reads = caching.lookup(self.cache, positions, self.source.read)
         if self.augment:
-            for image, key in zip(images, keys, strict=True):  # in place, as a second batch would cost as much again
+            for image, key in zip(images, keys, strict=True):  # in place: copying the batch would cost as much again
                 image.copy_(self.augment(image, key))
         return images, self.source.labels[positions], reads
 
 
 class Batches:
-    """The order of the images: lists of keys, shuffled for each epoch from the seed, without a last, short batch."""
+    """The order of the images: one list of keys per batch, shuffled by seed and epoch, without a short last batch."""
 
     def __init__(self, count: int, batch_size: int, seed: int):
         self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, 0
@@ -68,7 +68,7 @@ class Batches:
 
 
 class Loader:
-    """Batches of (images uint8 [B, C, H, W], labels int64 [B], number of images read from the source), by epoch."""
+    """Batches, epoch by epoch: images uint8 [B, C, H, W], labels int64 [B], and how many were read from the source."""
 
     def __init__(self, recipe: Recipe, data: Data, device: str, dataset=Images):
         self.data, self.batches = data, Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
@@ -86,11 +86,11 @@ class Loader:
         self.batches.epoch = number
         try:
             yield from self.loader
-        except DataError as error:  # one from a worker holds its whole traceback; its sentence is the last line
+        except DataError as error:  # from a worker, it holds the whole traceback; the sentence is the last line
             sentence = str(error).strip().splitlines()[-1]
             raise DataError(sentence.removeprefix(f"{DataError.__module__}.{DataError.__name__}: ")) from error
         except (ConnectionError, EOFError, FileNotFoundError) as error:
-            if not self.loader.num_workers or "DataLoader worker" in str(error):  # raised by the data set itself
+            if not self.loader.num_workers or "DataLoader worker" in str(error):  # raised by the dataset itself
                 raise
             # If a worker dies while it passes a batch on, torch does not notice: only its socket is gone.
             raise RuntimeError("A DataLoader worker ended while it passed a batch on.") from error
@@ -105,7 +105,7 @@ class Loader:
 
 
 class DeviceLoader:
-    """The same from one uint8 tensor on the device: each batch is gathered and augmented there as a whole."""
+    """Like :class:`Loader`, but from one uint8 tensor on the device, where whole batches are gathered and augmented."""
 
     def __init__(self, recipe: Recipe, data: Data, images: torch.Tensor, device: str):
         self.batches = Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
@@ -139,13 +139,13 @@ class DeviceLoader:
         return []
 
     def close(self):
-        """Nothing is open: the source was closed once it was read."""
+        """Does nothing: the source was closed after it was read."""
 
 
 def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
-    """The loader that a recipe asks for. A generator: it yields :class:`Progress` and returns the loader.
+    """A generator that yields :class:`Progress` and returns the loader that a recipe asks for.
 
-    dataset: the class that puts source, cache and augmentation together; ``cache="device"`` has no use for it.
+    dataset: the class that puts source, cache and augmentation together; not used with ``cache="device"``.
     """
     if recipe.cache != "device":
         return Loader(recipe, data, device, dataset)
@@ -154,7 +154,7 @@ def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
 
 
 def shared_memory_free() -> int | None:
-    """Bytes free in shared memory (``/dev/shm`` on Linux); None where the system sets no such limit."""
+    """Bytes free in shared memory (``/dev/shm`` on Linux); None if the system has no separate limit."""
     return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None
 
 
@@ -195,7 +195,7 @@ def clear_disk_cache():
 
 
 def _identity(recipe, source):
-    """What decides the decoded pixels of training image i; for one's own pictures, also when they changed."""
+    """What the decoded training images depend on; for a folder of pictures, also each file's size and time."""
     stats = [os.stat(path) for path in source.paths] if recipe.data.startswith("folder:") else []
     changed = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
     return recipe.data, recipe.subset, recipe.image_size, recipe.stored_size, changed

@@ -17,9 +17,9 @@ from speedkit.support.messages import N_, Message, template
 
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
-SLOTS = 4096  # steps that may be under way on the device before the host waits for it
-DISTURBED = 0.15  # from this share taken by other programs on, a run's times are not to be trusted
-NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")  # of a core's times; what guests use is in "user", too
+SLOTS = 4096  # steps that the device may be behind before the host waits for it
+DISTURBED = 0.15  # above this share taken by other programs, a run's times cannot be trusted
+NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")  # parts of a core's time; "user" already includes what guests use
 OTHER_PROGRAMS = N_(
     "Other programs took {share}% of the processor time that this run needed: close them and run again before you "
     "trust its times."
@@ -79,7 +79,7 @@ class Meter:
         """Ends the step: appends its row to the run. ``loss`` is a tensor with one value.
 
         Raises:
-            NotFinite: a loss is nan or infinite; CUDA can report it some steps late.
+            NotFinite: a loss is nan or infinite; a GPU can report it some steps late.
         """
         now = clock()
         if now - self.read_at > GAUGE_INTERVAL:
@@ -111,9 +111,9 @@ class Meter:
         return float(memory)
 
     def host_memory(self) -> float:
-        """Bytes of main memory: resident set of this process and its workers, shared pages counted for each of them.
+        """Bytes of main memory: the resident sets of this process and its workers; shared pages count once per process.
 
-        nan where the system does not say.
+        nan if the system does not report it.
         """
         try:
             memory = self.own.memory_info().rss
@@ -187,12 +187,12 @@ class EventClock:
         return {}
 
     def collect(self, wait=False):
-        """Fills in the rows of the steps that the device has finished; ``wait`` for all of them."""
+        """Fills in the rows of the steps that the device has finished; with ``wait``, waits for all of them."""
         if wait and self.pending:
             self.pending[-1].end.synchronize()
         while self.pending and (len(self.pending) >= SLOTS - 1 or self.pending[0].end.query()):
             row, wait_s, start, end = self.pending.popleft()
-            end.synchronize()  # it only ever waits when the ring is full
+            end.synchronize()  # waits only when the ring is full
             compute_s = start.elapsed_time(end) / 1000
             idle_s = self.last_end.elapsed_time(start) / 1000 if self.last_end else wait_s
             columns = self.run.steps
@@ -212,22 +212,22 @@ class EventClock:
 
 
 class Load:
-    """What other programs took of the processor time that this process and its workers needed.
+    """How much of the processor time that this process and its workers needed was taken by other programs.
 
-    Linux counts how long each thread was ready to run and waited for a core. Not all of that is due to other programs:
-    the threads of a run wait for each other too (four workers on two cores do), and in a container they all wait while
-    its CPU quota is used up. So waiting counts only as far as others used core time meanwhile, on the cores that this
-    process may use (or in its container, while the quota held it up), and only as far as this process left core time
-    unused: if it had all of its cores, it lost nothing.
+    Linux counts how long each thread was ready to run but waited for a core. Not all of that is due to other programs:
+    the threads of a run also wait for each other (four workers on two cores do), and in a container they all wait while
+    its CPU quota is used up. So waiting counts only up to the core time that others used meanwhile on the cores that
+    this process may use (or in its container, while the quota held it up), and only up to the core time that this
+    process left unused: if it had all of its cores, it lost nothing.
 
-    Where waiting is not counted (macOS, Windows), all that others used counts, as a share of the cores' time.
+    If the system does not count waiting (macOS, Windows), all use by others counts, as a share of the cores' time.
     """
 
     def __init__(self):
         self.began, self.seconds, (self.own, self.waits) = clock(), _core_seconds(), _own_seconds()
 
     def others_share(self) -> float:
-        """The share since the beginning, from 0 to 1; nan where it is not known, or too early to tell."""
+        """The share so far, from 0 to 1; nan if it is not known, or if it is too early to tell."""
         elapsed, (own, waits) = clock() - self.began, _own_seconds()
         busy, container, throttled = (now - then for now, then in zip(_core_seconds(), self.seconds, strict=True))
         own, available = own - self.own, elapsed * hardware.cores()
@@ -244,7 +244,7 @@ class Load:
 
 
 class Gpu:
-    """Energy and utilisation of an NVIDIA GPU, by NVML; nan where the driver or the library does not say."""
+    """Energy and utilisation of an NVIDIA GPU, by NVML; nan if the driver or the library does not report them."""
 
     def __init__(self, device):
         self.handle, self.joules = None, math.nan
@@ -262,7 +262,7 @@ class Gpu:
         return pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000
 
     def readings(self) -> dict:
-        """Joules used since the beginning, and the share of recent time in which the GPU was busy."""
+        """Joules used so far, and the share of recent time in which the GPU was busy."""
         readings = {"energy_j": math.nan, "utilisation": math.nan}
         with contextlib.suppress(Exception):
             import pynvml
@@ -273,7 +273,7 @@ class Gpu:
 
 
 def _core_seconds():
-    """Core seconds so far: busy, of the cores we may use; used by our container; held up by its quota."""
+    """Core seconds so far: (busy on the cores that we may use, used by our container, held up by its quota)."""
     busy = math.nan
     with contextlib.suppress(psutil.Error, OSError):  # a sandbox may hide them
         cores, allowed = psutil.cpu_times(percpu=True), hardware.allowed_cores()

@@ -21,7 +21,7 @@ STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss",
 EPOCH_COLUMNS = ("steps", "t", "train_s", "evaluate_s", "reads")
 EPOCH_COLUMNS += ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
-# Surrounds every training: in a notebook, :mod:`speedkit.lab.queue` announces it to the other kernels here.
+# The context of every training. :mod:`speedkit.lab.queue` replaces it, to announce the training to other kernels.
 announced = contextlib.nullcontext
 
 
@@ -38,7 +38,7 @@ class Epoch(NamedTuple):
 
 
 class Run:
-    """One training run. Seconds, bytes, and shares from 0 to 1; nan where a figure is not available.
+    """One training run. Seconds, bytes, and shares from 0 to 1; nan if a figure is not available.
 
     Step columns: ``epoch``; ``t``, seconds since the first step began; ``wait_s``, the device idle while the loop
     waits for data; ``compute_s``, transfer and computing (device time by events on CUDA and MPS, host time on a
@@ -60,7 +60,7 @@ class Run:
         self.scalars: dict[str, float] = {}  # one value per run: prepare_s, peak_memory, energy_j ...
         self.steps = {name: array("d") for name in STEP_COLUMNS}
         self.epochs = {name: array("d") for name in EPOCH_COLUMNS}
-        self.count = 0  # of whole rows in steps: a reader in another thread stays below it
+        self.count = 0  # complete rows in steps: a reader in another thread stays below it
 
     # Recording, for the training loop
 
@@ -94,7 +94,7 @@ class Run:
         return Epoch(len(self.epochs["t"]) - 1)
 
     def note(self, sentence: str):
-        """Adds a sentence that the reader of the run should know, once; a message is translated when it is shown."""
+        """Adds a sentence for the run's reader, unless already there; a message is translated when it is shown."""
         if sentence not in self.notes:
             self.notes.append(sentence)
 
@@ -123,15 +123,15 @@ class Run:
 
     @property
     def waiting_share(self) -> float:
-        """The share of the step time in which the device waited for data, without the first step, a warm-up."""
+        """The share of the step time in which the device waited for data; the first step, a warm-up, is left out."""
         wait, step = (column[1:] for column in self.columns("wait_s", "step_s").values())
         known = np.isfinite(wait) & np.isfinite(step)
         return float(wait[known].sum() / step[known].sum()) if known.any() else math.nan
 
     def mean(self, name: str) -> float:
-        """The mean of a step column without the first step; nan if it has no other.
+        """The mean of a step column without the first step; nan if there is no other step.
 
-        A mean, as workers deliver in bursts that a median does not see. ``images_per_s`` is the rate of the mean step.
+        A mean, because workers deliver in bursts, which a median hides. ``images_per_s`` is the rate of the mean step.
         """
         if name == "images_per_s":
             return self.recipe.batch_size / self.mean("step_s")
@@ -139,7 +139,7 @@ class Run:
         return float(values.mean()) if len(values) else math.nan
 
     def median(self, name: str) -> float:
-        """The median of a step column without the first step; nan if it has no other."""
+        """The median of a step column without the first step; nan if there is no other step."""
         values = self._after_the_first(name)
         return float(np.median(values)) if len(values) else math.nan
 
@@ -168,7 +168,7 @@ class Run:
         return self.recipe.label
 
     def where_time_goes(self) -> str:
-        """One sentence: where a step's time goes, and so which techniques can help at all."""
+        """One sentence: where a step's time goes, and therefore which techniques can help."""
         share = self.waiting_share
         if not math.isfinite(share):
             return _("Where the time goes is known from the second step on.")
@@ -205,8 +205,8 @@ class Run:
         return pandas.DataFrame(self.epoch_columns(*EPOCH_COLUMNS))
 
     def save(self, path) -> Path:
-        """Writes the run as JSON: the whole file or, where that fails, none."""
-        from speedkit.run_file import save  # here, as training needs no files
+        """Writes the run as JSON, the whole file or none, and returns the path."""
+        from speedkit.run_file import save  # here, because training needs no files
 
         return save(self, path)
 
@@ -215,7 +215,7 @@ class Run:
         """The run that :meth:`save` wrote, also in an earlier format.
 
         Raises:
-            ValueError: the file is not such a run; the message names the file and what is wrong.
+            ValueError: the file does not hold a run; the message names the file and the fault.
             OSError: the file cannot be read.
         """
         from speedkit.run_file import load
@@ -263,7 +263,7 @@ class Run:
         return rows
 
     def _table(self):
-        from speedkit.support.table import Table  # here, as training shows none
+        from speedkit.support.table import Table  # here, because training shows no table
 
         first, *rows = ([_(name), text] for name, text in self.summary().items())
         return Table(first, rows)

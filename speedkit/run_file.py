@@ -38,7 +38,7 @@ class RunFile(Strict):
 
 
 def save(run: Run, path) -> Path:
-    """Writes a run: the whole file or, where that fails, none."""
+    """Writes a run as JSON, the whole file or none, and returns the path."""
     columns = {"steps": run.columns(*STEP_COLUMNS), "epochs": run.epoch_columns(*EPOCH_COLUMNS)}
     lists = {name: {each: column.tolist() for each, column in some.items()} for name, some in columns.items()}
     content = RunFile.model_construct(**vars(run) | lists)

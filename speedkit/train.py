@@ -1,4 +1,4 @@
-"""The training loop on one page: here each of the six techniques has its place."""
+"""The training loop on one page, with each of the six techniques in its place."""
 
 import time
 from contextlib import closing
@@ -32,7 +32,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
     run: a new ``Run(recipe)`` to record into, if you want to watch it. The generator returns it.
     on_model: called with the network when it is made, if you want to look at it between two records (after an epoch's
         it is in evaluation mode) or at the end.
-    dataset: a class to use instead of :class:`speedkit.loading.Images`, to see a wrong one at work.
+    dataset: a class to use instead of :class:`speedkit.loading.Images`, for example to see a wrong one at work.
 
     Raises:
         CannotRun: this machine cannot do what the recipe asks.
@@ -93,7 +93,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
 def fit(recipe: Recipe, *, on_model=None, dataset=Images) -> Run:
     """Trains to the end and returns the run; arguments and errors are those of :func:`train`.
 
-    To watch, stop or draw meanwhile, drive :func:`train`.
+    To watch the run or stop it, iterate over :func:`train` instead.
     """
     return drain(train(recipe, on_model=on_model, dataset=dataset))
 
@@ -101,7 +101,7 @@ def fit(recipe: Recipe, *, on_model=None, dataset=Images) -> Run:
 def first_batch(recipe: Recipe):
     """A recipe's first batch and its untrained network, on its device, to try things by hand.
 
-    Returns images uint8 [B, C, H, W], labels int64 [B] and the network.
+    Returns images uint8 [B, C, H, W], labels int64 [B] and the network; errors as in :func:`train`.
     """
     device = hardware.machine(recipe.device).device
     data = drain(load(recipe))
@@ -120,7 +120,7 @@ def new_model(recipe, data) -> nn.Module:
 
 
 def refuse_if_slow(recipe, machine, model, data):
-    """On a CPU, times three fp16 steps: if they are emulated, torch gives no warning, however long they take."""
+    """Raises CannotRun if fp16 is very slow on this CPU: torch emulates it without a warning. It times three steps."""
     if machine.kind != "cpu" or recipe.precision != "fp16" or machine.fp16 or recipe.allow_slow:
         return
     images, labels = data.probe
@@ -169,7 +169,7 @@ def total_steps(recipe, batches: int) -> int:
 
 
 def evaluate(model, data, precision):
-    """Losses and accuracies in evaluation mode, and the seconds that they took. A generator, like :func:`score`."""
+    """Losses, accuracies and ``evaluate_s``, in evaluation mode, as a dict. A generator, like :func:`score`."""
     start = time.perf_counter()
     loss, accuracy = yield from score(model, *data.validation, precision)
     _, train_accuracy = yield from score(model, *data.probe, precision)

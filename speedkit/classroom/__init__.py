@@ -1,1 +1,1 @@
-"""What a course needs: predictions, saved results, the class board, the check of a machine."""
+"""What a course needs: predictions, saved results, the class board, the machine check."""

@@ -43,7 +43,7 @@ class CheckResult(NamedTuple):
 
 
 def check(trial_s: float = TRIAL_S):
-    """Checks everything that a lesson needs. A generator of :class:`CheckResult`, one for each thing.
+    """Checks everything that a lesson needs. A generator of :class:`CheckResult`, one per item.
 
     trial_s: seconds that the training at the end may take.
     """
@@ -62,14 +62,14 @@ def check(trial_s: float = TRIAL_S):
 
 
 def requirements() -> list[str]:
-    """What speedkit says that it needs, as it was installed; nothing where it was not."""
+    """The requirements that the installed package declares; none if it is not installed."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.requires("speedkit") or []
     return []
 
 
 def packages(required: list[str]):
-    """Every required package, against the versions that are allowed."""
+    """Every required package: is it installed, in a version that is allowed? A generator of :class:`CheckResult`."""
     if not required:
         yield CheckResult(NOTE, "packages", f"which ones speedkit needs is not known here: {INSTALL}.")
     for wanted in map(Requirement, required):
@@ -171,14 +171,14 @@ def trial(trial_s: float) -> CheckResult:
 
 
 def memory() -> CheckResult:
-    """How much memory this process takes after one training, so that a server for many can be sized."""
+    """How much memory this process takes after one training, to size a server for many users."""
     return CheckResult(GOOD, "memory", capacity(hardware.machine()) or "how much this process takes is not known here")
 
 
 class Footprint(NamedTuple):
     """Bytes of main memory: a process's and its workers' own, and those of mapped files, which processes share.
 
-    ``own`` is nan where the system does not say. Only Linux tells ``shared``; elsewhere it is 0, and part of ``own``.
+    ``own`` is nan if it is not known. Only Linux reports ``shared``; elsewhere it is 0, and part of ``own``.
     """
 
     own: float
@@ -186,7 +186,7 @@ class Footprint(NamedTuple):
 
 
 def footprint() -> Footprint:
-    """What this process and all that it started take now. Memory that a worker shares with its parent counts twice."""
+    """What this process and its children take now. Memory that a worker shares with its parent counts twice."""
     own, shared = math.nan, 0.0
     with contextlib.suppress(psutil.Error, OSError):
         this = psutil.Process()
@@ -208,7 +208,7 @@ def _resident(process):
 
 
 def capacity(machine: hardware.Machine) -> str:
-    """How much main memory this process takes and how many such processes fit, in a sentence; "" if not known."""
+    """How much main memory this process takes and how many processes like it fit, in a sentence; "" if not known."""
     own, shared = footprint()
     if not own > 0:
         return ""
@@ -228,7 +228,7 @@ def capacity(machine: hardware.Machine) -> str:
 
 
 def queue() -> CheckResult:
-    """Whether comparisons can wait for each other, and who is there now."""
+    """Whether comparisons can wait for each other, and who is training or waiting now."""
     try:
         place = queue_module.folder()
         trains, compares = queue_module.live_tickets(queue_module.RUN), queue_module.live_tickets(queue_module.WAIT)

@@ -71,7 +71,7 @@ class Guess(Strict):
         return bool(committed and started and committed > started)
 
     def save(self):
-        """Writes the file: whole or, where that fails, not at all. Anything else by its name is moved aside.
+        """Writes the file, whole or not at all. Anything else of the same name is moved aside.
 
         Raises:
             OSError: the folder cannot be written.
@@ -86,7 +86,7 @@ class Guess(Strict):
         """The guess that :meth:`save` wrote.
 
         Raises:
-            ValueError: the file is not such a guess; the message names the file and what is wrong.
+            ValueError: the file does not hold a guess; the message names the file and the fault.
             OSError: the file cannot be read.
         """
         path = Path(path)
@@ -105,7 +105,7 @@ class Guess(Strict):
 
 
 def read_guess(metric, value):
-    """(direction, size or None) that a value given by the learner means.
+    """The value that a learner gave, as (direction, size or None).
 
     Raises:
         ValueError: the value is not allowed.
@@ -224,7 +224,7 @@ def _unscored(guess, comparison, row):
 
 
 def _direction_is_right(guess, row):
-    """True, False, or None where the runs scatter too much to tell."""
+    """True, False, or None if the runs scatter too much to tell."""
     margin = margin_of(METRICS[guess.metric].is_ratio)
     detected = row.verdict != NO_DIFFERENCE
     if guess.direction == SAME:

@@ -1,4 +1,4 @@
-"""What the learner expects: committed before anything is measured, saved, and scored by what was measured.
+"""What the learner expects: committed before anything is measured, saved, and then scored against the measurement.
 
     guess = sk.predict("cache", step_s=0.5, validation_accuracy="same")
     sk.score_prediction(guess, comparison)
@@ -6,17 +6,17 @@
 The first commitment counts. Each one is saved as a small JSON file, one per technique and metric, so that it survives a
 restart of the kernel; a later one changes nothing. To take a lesson again, delete the file in ``runs/predictions``.
 
-One point is for the direction, one more for the size, if there is one:
+There is one point for the direction, and one more for the size if one was given:
 
-- *lower* or *higher*: right if that is the verdict. Wrong at the opposite verdict, and where no difference was detected
-  and the interval rules out a change of a tenth (accuracy: half a point) in that direction.
-- *same*: right if the whole interval is within a tenth of the baseline (accuracy: half a point), else wrong at either
-  verdict.
+- *lower* or *higher*: right if that is the verdict. Wrong if the verdict is the opposite, or if no difference was
+  detected and the interval rules out a change of a tenth (accuracy: half a point) in that direction.
+- *same*: right if the whole interval is within a tenth of the baseline (accuracy: half a point); otherwise wrong if
+  the verdict is lower or higher.
 - The size: right inside the 95 % interval, or within a factor of two of what was measured, both as a ratio and as its
   logarithm: × 0.95 is not a good guess for × 0.55. For points: within a factor of two.
 
-There is no score where the runs vary too much to tell, where there is no verdict (too few pairs, not measured here,
-another technique compared), and for a guess that was committed after the comparison had started.
+There is no score if the runs vary too much to tell, if there is no verdict (too few pairs, not measured here, another
+technique compared), or if the guess was committed after the comparison had started.
 """
 
 import os
@@ -43,7 +43,7 @@ NONE_MADE = N_("no prediction")
 class Prediction:
     """What the learner expects of a technique: a form with one row per metric, until every row is committed.
 
-    Show it as a cell's last line. A notebook that runs without anybody clicking goes on.
+    Show it as a cell's last line. A notebook that is run from top to bottom does not wait for a click.
 
     Args:
         technique: the switch, such as ``"cache"``.
@@ -231,7 +231,7 @@ def predict(technique: str, *, case: str = "", **expected) -> Prediction:
     Args:
         technique: the switch, such as ``"cache"``.
         case: tells two predictions about the same technique and metric apart.
-        expected: one metric of ``sk.METRICS`` each, with one of these values:
+        expected: metrics of ``sk.METRICS`` by name, each with one of these values:
 
             - a factor, variant / baseline: 0.5 is half of the baseline's, 2 is twice as much (accuracy: a difference
               in percentage points, -1.5 or 2);
@@ -242,7 +242,7 @@ def predict(technique: str, *, case: str = "", **expected) -> Prediction:
     Returns:
         The :class:`Prediction`. Show it as a cell's last line.
 
-    A commitment that exists already stands. If any value is not allowed, nothing is committed.
+    An earlier commitment stands. If any value is not allowed, nothing is committed.
 
     Raises:
         ValueError: technique, metric, case or a value is not allowed; the message says what is.

@@ -2,7 +2,7 @@
 
     result = sk.save_result(sk.compare(recipe, recipe.but(cache="ram"), claims=sk.CLAIMS["cache"]))
 
-They are saved as JSON next to the predictions, in the learner's folder: ``runs`` beside the notebook, or the one that
+They are saved as JSON next to the predictions, in the learner's folder: ``runs`` next to the notebook, or the one that
 ``SPEEDKIT_RUNS`` names.
 """
 
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import speedkit.lab.display  # noqa: F401 (so that a comparison that is read shows itself whole)
+import speedkit.lab.display  # noqa: F401 (so that a loaded comparison is shown whole)
 from speedkit.comparison.result import Comparison
 from speedkit.recipe import SWITCHES
 from speedkit.support import settings
@@ -43,7 +43,7 @@ def save_result(comparison: Comparison) -> Comparison:
         The same comparison; as a cell's last line it shows itself whole.
 
     Raises:
-        ValueError: it has no claim, so nothing says which technique it is about.
+        ValueError: it has no claim, so its technique is not known.
     """
     if not comparison.claims:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What is compared, what is claimed, and the words of a verdict."""
+"""Metrics, claims, and the words of verdicts and judgements."""
 
 import math
 from collections.abc import Callable
@@ -26,11 +26,11 @@ OPPOSITE, CANNOT_TELL = N_("the opposite"), N_("cannot tell")
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a run. ``read``: (run, target accuracy or None) -> the figure, nan where it is not available."""
+    """One figure of a run. ``read``: (run, target accuracy or None) -> the figure, nan if it is not available."""
 
     name: str
     title: str  # in English
-    unit: str  # "s", "bytes", "images", "J", or "share": that one is compared by a difference in points, not by a ratio
+    unit: str  # "s", "bytes", "images", "J", or "share", which is compared by a difference in points, not a ratio
     read: Callable[..., float]
 
     @property

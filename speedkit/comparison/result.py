@@ -4,7 +4,7 @@ A comparison estimates the typical (median) ratio variant / baseline of two runs
 typical difference in points. It shows the median over the pairs and a 95 % interval by Student's t over the pairs, on
 logarithms for ratios (Student 1908, "The probable error of a mean"; on averaging ratios by their logarithms, Fleming
 and Wallace 1986, "How not to lie with statistics"). Median and interval describe the same quantity if the logarithms
-scatter symmetrically about it, as the differences of two runs with like distributions do. With five pairs no exact
+scatter symmetrically about it, as the differences of two runs with similar distributions do. With five pairs no exact
 distribution-free interval reaches 95 % (the smallest two-sided p of a sign, rank or permutation test is 1/16), and a
 percentile bootstrap is too narrow. A disturbed run widens the t interval: differences are missed, not invented.
 ``tests/test_comparison.py`` checks all this by simulation.
@@ -89,7 +89,7 @@ class Row:
         return metric.text(self.baseline), metric.text(self.variant), effect, between
 
     def _exact(self, ratio):
-        """A ratio of counts without the half image that gave "never" a ratio; any other effect unchanged."""
+        """A ratio of counts without the half image that :meth:`Comparison.effects` adds; other effects unchanged."""
         if METRICS[self.metric].unit != "images" or not self.baseline or math.isnan(ratio):
             return ratio
         return max(0.0, round(ratio * (self.baseline + 0.5) - 0.5, 6)) / self.baseline
@@ -152,7 +152,7 @@ class Comparison(Strict, frozen=False):
 
     @contextmanager
     def being_made(self):
-        """Keeps ``status`` and ``reason`` up to date, however the making inside ends."""
+        """Keeps ``status`` and ``reason`` up to date, however the runs inside end."""
         self.status, self.started = "running", datetime.now(UTC).isoformat(timespec="seconds")
         try:
             yield self
@@ -167,7 +167,7 @@ class Comparison(Strict, frozen=False):
             self.now, self.current = "", None
 
     def note(self, sentence: str):
-        """Adds a sentence that the reader should know, once, even if a figure in it differs from run to run."""
+        """Adds a sentence for the reader, unless it is already there, even if with other figures."""
         if template(sentence) not in map(template, self.notes):
             self.notes.append(sentence)
 
@@ -194,14 +194,14 @@ class Comparison(Strict, frozen=False):
         return sorted(pair for pair, found in arms.items() if len(found) == 2)
 
     def values(self, metric: str) -> np.ndarray:
-        """One metric of the pairs that are done: float64 [pairs, 2], baseline and variant; nan where not available."""
+        """One metric of the pairs that are done: float64 [pairs, 2], baseline and variant; nan if not available."""
         found = {(run.pair, run.arm): run.values.get(metric, math.nan) for run in list(self.measured)}
         return np.array([[found[pair, arm] for arm in ARMS] for pair in self.done], dtype=float).reshape(-1, 2)
 
     def effects(self, metric: str) -> np.ndarray:
-        """Each pair's log ratio variant / baseline, or difference in points: float64 [pairs]; nan where there is none.
+        """Each pair's log ratio variant / baseline, or difference in points: float64 [pairs]; nan if not known.
 
-        Counts are taken half an image larger, so that "never" has a ratio, too.
+        Half an image is added to each count, so that a count of zero has a ratio, too.
         """
         values = self.values(metric)
         if not METRICS[metric].is_ratio:
@@ -219,7 +219,7 @@ class Comparison(Strict, frozen=False):
 
     @property
     def too_few(self) -> str:
-        """Why there is no verdict yet, in a few English words; "" where there may be one."""
+        """Why there is no verdict yet, in a few English words; "" if there may be one."""
         count = len(self.done)
         if self.smoke:
             return N_("a smoke run never carries a verdict")
@@ -270,7 +270,7 @@ class Comparison(Strict, frozen=False):
         a tenth (accuracy: half a point), the reason calls the difference small. No difference detected: did not hold
         here, if the interval excludes an effect of that size in the claimed direction; otherwise the runs scatter too
         much to tell. No verdict, or a variant without the technique: cannot tell. Nor can memory that is read from
-        whole processes, with libraries and allocator, tell of less than a tenth of it.
+        whole processes, libraries and allocator included, if the difference is less than a tenth of it.
         """
         before, after = (getattr(recipe, claim.technique) for recipe in (self.baseline, self.variant))
         if before == after or after == getattr(Recipe(), claim.technique):
@@ -326,7 +326,7 @@ class Comparison(Strict, frozen=False):
         return pandas.DataFrame([dict(run) | run.values for run in self.measured], columns=columns)
 
     def save(self, path) -> Path:
-        """Writes the comparison as JSON: the whole file or, where that fails, none."""
+        """Writes the comparison as JSON, the whole file or none, and returns the path."""
         return save_json(path, {"format": FORMAT, "kind": "comparison"} | self.model_dump())
 
     @classmethod
@@ -334,7 +334,7 @@ class Comparison(Strict, frozen=False):
         """The comparison that :meth:`save` wrote, also in an earlier format.
 
         Raises:
-            ValueError: the file is not such a comparison; the message names the file and what is wrong.
+            ValueError: the file does not hold a comparison; the message names the file and the fault.
             OSError: the file cannot be read.
         """
         with reading(path, "a comparison"):
@@ -369,7 +369,7 @@ class Comparison(Strict, frozen=False):
             )
         if self.reads_processes and max(self.baseline.workers, self.variant.workers):
             lines.append(_("The memory of all processes is added up: what they share is counted for each of them."))
-        if math.isfinite(self.others_share) and not other_programs_note(self.notes):  # that says it, and what to do
+        if math.isfinite(self.others_share) and not other_programs_note(self.notes):  # it says so, and what to do
             share = f"{100 * self.others_share:.0f}"
             lines.append(
                 _("Other programs took at most {share}% of the processor time that a run needed.", share=share)

@@ -31,33 +31,33 @@ def comparing(
     train=train,
     each_step: bool = False,
 ):
-    """Compares two recipes, a run at a time. A generator: it yields the growing :class:`Comparison` after every run.
+    """Compares two recipes, one run at a time. A generator: it yields the growing :class:`Comparison` after every run.
 
-    Two short warm-up runs, which are not counted, then ``pairs`` pairs with the seed ``baseline.seed + i`` in both
-    runs of pair i. Which of the two comes first is drawn from ``baseline.seed``, each about equally often. Close the
-    generator to stop: the pairs that are done stay in the comparison. The test set is left alone.
+    Makes two short warm-up runs, which do not count, then ``pairs`` pairs; both runs of pair i have the seed
+    ``baseline.seed + i``. Which of the two comes first is drawn from ``baseline.seed``, each about equally often. To
+    stop, close the generator: the finished pairs stay in the comparison. The test set is not touched.
 
-    target: the validation accuracy (0 to 1) to which time is taken. train: (recipe, run) -> a generator that makes
-    one run. each_step: yield after every step as well, so that closing takes effect within one.
+    target: a validation accuracy (0 to 1); the time to reach it is measured. train: (recipe, run) -> a generator that
+    makes one run. each_step: yield after every step as well, so that closing takes effect within one step.
 
     Raises:
-        ValueError: pairs, target or a claim is not allowed. What ``train`` raises is passed on, but for
-            :class:`NotFinite`, which leaves that run without figures and is noted.
+        ValueError: pairs, target or a claim is not allowed. Errors of ``train`` are passed on, except
+            :class:`NotFinite`: that run has no figures, and a note says so.
     """
     return fill(plan(baseline, variant, pairs, claims, target), train, each_step)
 
 
 def plan(baseline, variant, pairs, claims, target) -> Comparison:
-    """A comparison of which no run is made yet; arguments and errors as in :func:`comparing`."""
+    """A comparison without any runs yet; arguments and errors as in :func:`comparing`."""
     comparison = Comparison(baseline, variant, pairs, target, claims, smoke=smoke())
     if comparison.smoke:
         comparison.pairs = min(comparison.pairs, 2)
-    baseline.but(seed=baseline.seed + comparison.pairs - 1)  # so that a seed that is too large is told before any run
+    baseline.but(seed=baseline.seed + comparison.pairs - 1)  # so that too large a seed is an error before any run
     return comparison
 
 
 def orders(pairs: int, seed: int) -> list[tuple[str, str]]:
-    """Which run of each pair comes first: both orders equally often (but for one), shuffled from ``seed``."""
+    """Which run of each pair comes first: both orders equally often (within one), shuffled from ``seed``."""
     draw = random.Random(seed)
     flip = draw.randrange(2)
     drawn = [ARMS if (i + flip) % 2 else ARMS[::-1] for i in range(pairs)]
@@ -72,7 +72,7 @@ def _warm_up(recipe):
 
 
 def fill(comparison: Comparison, train=train, each_step: bool = False):
-    """Makes the runs of a planned comparison. A generator, as :func:`comparing`."""
+    """Makes the runs of a planned comparison. A generator, like :func:`comparing`."""
     recipes = {arm: getattr(comparison, arm).but(test_at_end=False) for arm in ARMS}
     plan = [(None, arm) for arm in ARMS]
     plan += [(i, arm) for i, order in enumerate(orders(comparison.pairs, comparison.baseline.seed)) for arm in order]
@@ -114,11 +114,11 @@ def _running(comparison, train, each_step, recipes, plan):
 
 
 def _release_memory():
-    # Else the larger of two recipes sets the resident set of both: the allocators keep what was freed.
+    # Otherwise the larger recipe would set the resident set of both: allocators hold on to freed memory.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError, TypeError):  # where the C library is not glibc
+    with suppress(OSError, AttributeError, TypeError):  # raised if the C library is not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 

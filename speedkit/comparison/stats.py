@@ -9,24 +9,23 @@ from scipy import stats
 from speedkit.comparison.metrics import HIGHER, LOWER, NO_DIFFERENCE, NOT_AVAILABLE, TOO_FEW
 from speedkit.support.settings import smoke
 
-NEEDED_PAIRS = 5  # where the error rates are checked; also the default, so that no one can stop when it looks good
+NEEDED_PAIRS = 5  # the tests check the error rates here; also the default, so that nobody stops when it looks good
 LEVEL = 0.95
 
 
 class Margin(NamedTuple):
     """Differences that do not matter: from ``low`` to ``high``, as ratios or in points.
 
-    The one rule for every verdict of the kit. A difference is *detected* where the interval excludes "none". It is
-    *small* where the whole interval lies within the margin: then it is named, and nothing is claimed of it. A
-    difference that would matter is *excluded* where the interval ends before the margin does. ``tests/test_stats.py``
-    checks by simulation how often each of these is wrong.
+    The kit's one rule for every verdict. A difference is *detected* if the interval excludes "none". It is *small* if
+    the whole interval is within the margin: the text then says so. A difference that would matter is *excluded* if the
+    interval ends before the margin does. ``tests/test_stats.py`` checks by simulation how often each of these is wrong.
     """
 
     low: float
     high: float
 
     def contains(self, low: float, high: float) -> bool:
-        """Whether an interval lies within the margin: any difference is small."""
+        """Whether an interval is within the margin, so that any difference is small."""
         return self.low < low and high < self.high
 
     def excludes(self, low: float, high: float, direction: str) -> bool:
@@ -46,13 +45,13 @@ def margin_of(is_ratio: bool) -> Margin:
 def interval(samples, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(low, median, high) over the last axis of finite ``samples`` [..., n], n >= 2: Student's t around the mean.
 
-    From nine samples on, very skewed ones can have their median outside: the interval is then widened to hold it.
+    The median of nine or more very skewed samples can be outside: the interval is then widened to include it.
     """
     samples = np.asarray(samples, dtype=float)
     count = samples.shape[-1]
     mean, median = samples.mean(axis=-1), np.median(samples, axis=-1)
     reach = stats.t.ppf((1 + level) / 2, count - 1) * samples.std(axis=-1, ddof=1) / math.sqrt(count)
-    alike = (samples == samples[..., :1]).all(axis=-1)  # else rounding in the mean could make a difference of nothing
+    alike = (samples == samples[..., :1]).all(axis=-1)  # else rounding in the mean could invent a difference
     low, high = np.where(alike, median, mean - reach), np.where(alike, median, mean + reach)
     return np.minimum(low, median), median, np.maximum(high, median)
 

@@ -58,7 +58,7 @@ APART = 0.11  # of the axis, at least, between two ticks: closer, and their labe
 
 
 def ratio_ticks(left: float, right: float) -> list[float]:
-    """Ratios whose logarithms are between ``left`` and ``right``, to mark on an axis of logarithms."""
+    """Ratios whose logarithms are between ``left`` and ``right``, to mark on a logarithmic axis."""
     for ratios in TICKS:
         inside = [ratio for ratio in ratios if left <= math.log(ratio) <= right]
         if len(inside) >= 4:

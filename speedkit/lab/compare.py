@@ -1,4 +1,4 @@
-"""Comparing in a notebook: after waiting for its turn in the queue of this machine, and with a progress bar."""
+"""Comparisons in a notebook: they wait for their turn in the queue of this machine, and show a progress bar."""
 
 import sys
 from contextlib import closing, suppress
@@ -28,14 +28,14 @@ def compare(
 ) -> Comparison:
     """Compares two recipes on this machine, in paired runs: ``sk.compare(recipe, recipe.but(cache="ram"))``.
 
-    Two short warm-up runs, which do not count, then the pairs: both runs of a pair have the same seed, and which of the
-    two comes first is drawn at random. The test set is not touched. The comparison first waits for its turn in the
-    queue of this machine; a progress bar shows where it is. To stop early, interrupt the kernel: the finished pairs
-    count. With SPEEDKIT_SMOKE, runs are cut to a few steps, and there is no queue and no verdict.
+    The comparison first waits for its turn in the queue of this machine. Then it makes two short warm-up runs, which
+    do not count, and the pairs: both runs of a pair have the same seed, and which of the two comes first is drawn at
+    random. The test set is not touched. To stop early, interrupt the kernel: the finished pairs count. With
+    SPEEDKIT_SMOKE, runs are cut to a few steps, and there is no queue and no verdict.
 
     Args:
         baseline: the recipe to compare with.
-        variant: the recipe to compare; what differs between the two is what is tested.
+        variant: the recipe to compare; the differences between the two are tested.
         pairs: how many pairs of runs to make. A verdict needs at least 5.
         claims: the claims to judge, such as ``sk.CLAIMS["cache"]``.
         target: a validation accuracy, above 0 and at most 1; the time to reach it is measured. Default: not measured.
@@ -66,7 +66,7 @@ def compare(
             if waiting and comparison.current is not None:
                 bar.reset()  # so that its time per run does not include the wait
             waiting = comparison.current is None
-            if shown != (comparison.now, comparison.runs_done):  # else nothing is done that could slow a step down
+            if shown != (comparison.now, comparison.runs_done):  # otherwise do nothing that could slow a step down
                 shown = comparison.now, comparison.runs_done
                 bar.n = comparison.runs_done
                 bar.set_description(comparison.now)

@@ -24,7 +24,7 @@ def _change(comparison):
 def figure(comparison: Comparison) -> Picture:
     """The ratios variant / baseline on a logarithmic axis, and below them the differences in points.
 
-    One dot per pair, and a bar for the 95 % interval where there is one. Metrics without a single pair are left out.
+    One dot per pair, and a bar for the 95 % interval if there is one. Metrics not known in any pair are left out.
     """
     rows = [row for row in comparison.rows if np.isfinite(comparison.effects(row.metric)).any()]
     ratios = [row for row in rows if METRICS[row.metric].is_ratio]

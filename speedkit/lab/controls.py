@@ -24,7 +24,7 @@ def control_for(name, recipe, cores):
     if options:
         control = widgets.Dropdown(options=[(value_label(name, option), option) for option in options], **common)
     else:
-        # Sent when the field loses focus: single letters on their way would be overtaken by a click on Run.
+        # Sent when the field loses focus: a click on Run could overtake letters that are sent one by one.
         control = widgets.Text(continuous_update=False, **common)
     control.field = name
     set_control(control, getattr(recipe, name))

@@ -14,7 +14,7 @@ STYLE = files("speedkit.lab").joinpath("style.css").read_text(encoding="utf-8")
 
 
 def style_sheet() -> widgets.HTML:
-    """An invisible widget that brings the style sheet to the page."""
+    """An invisible widget that puts the style sheet on the page."""
     return widgets.HTML(Markup(f"<style>\n{STYLE}</style>"), layout={"display": "none"})
 
 
@@ -26,7 +26,7 @@ def html_for_each(html: str, texts) -> Markup:
 def show_widget(box: widgets.Widget, words: str, **options):
     """Displays a widget, and ``words`` where there are no widgets: in a saved notebook, on paper.
 
-    Gives the display's handle if ``options`` say ``display_id=True``.
+    Returns the display's handle if ``options`` contain ``display_id=True``, else None.
     """
     mimebundle = box._repr_mimebundle_()
     bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
@@ -37,10 +37,10 @@ def show_whole(comparison: Comparison):
     """Shows a comparison as a cell's last line does: table and judged claims, then the figure of its pairs."""
     display({"text/html": comparison._repr_html_(), "text/plain": repr(comparison)}, raw=True)
     try:
-        from speedkit.lab.comparison_figure import figure  # here, as matplotlib takes its time to load
+        from speedkit.lab.comparison_figure import figure  # here, because matplotlib is slow to load
 
         display(figure(comparison))
-    except Exception as error:  # the table is there, and what follows must not be hidden by an error
+    except Exception as error:  # the table is shown, and an error must not hide what follows it
         why = f"{type(error).__name__}: {error}"
         display({"text/plain": _("The figure of the pairs could not be drawn ({why}).", why=why)}, raw=True)
 

@@ -18,7 +18,7 @@ LOOK = 2.0  # seconds between two looks, at least: each lists a folder and reads
 
 
 class OtherWork:
-    """Looks around before or during one run, and remembers the most other runs that it has seen."""
+    """Looks for other work before or during one run, and remembers the highest number of other runs."""
 
     def __init__(self, recipe: Recipe):
         self.own = 1 + recipe.workers
@@ -29,11 +29,11 @@ class OtherWork:
         self.looked, self.runs = -math.inf, 0
 
     def due(self) -> bool:
-        """Whether the last look is long enough ago."""
+        """Whether it is time for another look."""
         return time.monotonic() - self.looked >= LOOK
 
     def look(self) -> list[str]:
-        """What would spoil a time that is measured now, one sentence for each thing."""
+        """What would spoil times measured now, one sentence per cause."""
         self.looked = time.monotonic()
         found = queue.others()
         self.runs = max(self.runs, found.runs)
@@ -60,7 +60,7 @@ class OtherWork:
 
 
 def other_processes(gpu: Gpu) -> int | None:
-    """How many other processes compute on a GPU now; None where that is not known."""
+    """How many other processes compute on a GPU now; None if that is not known."""
     try:
         import pynvml
 
@@ -69,4 +69,4 @@ def other_processes(gpu: Gpu) -> int | None:
         return None
     if os.getpid() in found or not torch.cuda.is_initialized():
         return len(found - {os.getpid()})
-    return len(found) - 1 if found else None  # in a container this process has another number there
+    return len(found) - 1 if found else None  # in a container, NVML knows this process by another number

@@ -220,7 +220,7 @@ class Panel:
             if state != seen or self._other_work.due():
                 with self._frames:
                     if not ended.is_set() and state != seen:
-                        self._draw()  # first, as it takes longest: a browser draws together what is sent together
+                        self._draw()  # first, because it takes longest: a browser draws together what is sent together
                         self._show_progress(run)
                     if not ended.is_set() and self._other_work.due():
                         self._show_other_work()
@@ -258,7 +258,7 @@ class Panel:
                 self._keepsake = {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
                 for handle in self._handles:
                     handle.update(self._keepsake, raw=True)
-            else:  # there is nothing to draw of it: the run before stays
+            else:  # nothing to draw: the previous run stays
                 self._shown = self.runs[-1] if self.runs else None
                 self._draw()
 
@@ -303,7 +303,7 @@ class Panel:
             self._show_status(words + reached)
 
     def _show_other_work(self, when=""):
-        """Says what else is running on this machine, if anything; ``when`` it was looked up, outside a run."""
+        """Says what else is running on this machine, if anything; ``when``: the time of the look, outside a run."""
         sentences = self._other_work.look()
         if when:
             sentences = [_("{when}: {sentence}", when=when, sentence=sentence) for sentence in sentences]

@@ -17,15 +17,15 @@ _lock = threading.RLock()  # matplotlib may be used from one thread at a time on
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Around all drawing: one thread at a time, in matplotlib's default style whatever style the learner has set."""
-    from matplotlib import style  # here, as matplotlib takes its time to load
+    """The context for all drawing: one thread at a time, in matplotlib's default style, not one the learner has set."""
+    from matplotlib import style  # here, because matplotlib is slow to load
 
     with _lock, style.context("default"):
         yield
 
 
 class Picture:
-    """A figure drawn as PNG, and a sentence that says what it shows, where there are no pictures.
+    """A figure drawn as PNG, and a sentence to be shown where there are no pictures.
 
     ``figure`` is the ``matplotlib.figure.Figure``, for anyone who wants to change or save it.
     """

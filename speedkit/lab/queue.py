@@ -2,18 +2,18 @@
 
 Kernels on the same cores or the same GPU spoil each other's times. So a comparison waits for its turn, first come,
 first served, and every run is shown to the other kernels while it lasts. Both are files in a folder that all users of
-the machine can write, ``SPEEDKIT_TURNS`` or ``speedkit-turns`` among the temporary files; ``ls -l`` shows them:
+the machine can write to, ``SPEEDKIT_TURNS`` or ``speedkit-turns`` among the temporary files; ``ls -l`` shows them:
 
     wait-TIME-PROCESS-MARK   a comparison that waits or has its turn; TIME in nanoseconds since 1970
     run-TIME-PROCESS-MARK    a process that trains
     turn                     empty, and never removed: the comparison that has its turn holds a lock on it
 
-What counts is neither that a file exists nor what is in it, but the lock that a process holds on it: the system drops
-the lock when the process ends, however it ends. They are POSIX record locks, which belong to one process; with flock,
-forked workers would inherit a lock and keep a dead kernel's turn. Two rules follow: no process opens its own files a
+Neither the file's existence nor its content counts, only the lock that a process holds on it: the system drops the
+lock when the process ends, however it ends. They are POSIX record locks, which belong to one process; with flock,
+forked workers would inherit a lock and hold a dead kernel's turn. Two rules follow: no process opens its own files a
 second time, because closing them would drop the lock, and all comparisons of a process share one place.
 
-Nothing here protects against a user who takes a place and keeps it on purpose: ``ls -l`` names that user.
+Nothing here protects against a user who takes a place and never gives it up: ``ls -l`` names that user.
 """
 
 import contextlib
@@ -42,11 +42,11 @@ WAIT, RUN = "wait", "run"
 NAME = re.compile(r"(wait|run)-(\d{20})-(\d{1,10})-[0-9a-f]{8}")
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 WRITE = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
-NAP = 0.1  # seconds: a comparison that waits can be stopped this often
-LOOK, RARELY = 0.25, 2.0  # seconds from one look at the queue to the next, for each one ahead and at most: for thirty
-# kernels that costs little
-TRIES = 5  # at a folder that another process may just be making
-BUSY = 2  # a load average of more than this many times the cores is called high
+NAP = 0.1  # seconds between two moments at which a waiting comparison can be stopped
+LOOK, RARELY = 0.25, 2.0  # seconds between two looks at the queue: per comparison ahead, and at most; with thirty
+# kernels this costs little
+TRIES = 5  # to use a folder that another process may be making just now
+BUSY = 2  # a load average above this many times the cores is called high
 
 _own: set[str] = set()  # names of the files that this process holds, or is about to
 
@@ -73,7 +73,7 @@ class OtherProcesses(NamedTuple):
 class Turn:
     """The turn of one comparison. A context manager: the turn, or the wait for it, ends with the block.
 
-    wanted: False for a comparison that neither waits nor lets others wait, like a smoke run.
+    wanted: False for a comparison that neither waits nor makes others wait, like a smoke run.
     """
 
     def __init__(self, wanted: bool = True):
@@ -127,7 +127,7 @@ def _words(ahead):
 
 
 class Presence:
-    """A file of this process that is there as long as anything in the process needs it."""
+    """A file of this process that exists as long as anything in the process needs it."""
 
     def __init__(self, kind):
         self.kind, self.guard, self.holders, self.file, self.path = kind, threading.RLock(), 0, None, None
@@ -143,7 +143,7 @@ class Presence:
                 self.drop()
 
     def show(self):
-        """Makes and locks the file, unless it is there.
+        """Makes and locks the file, unless it exists already.
 
         Raises:
             OSError: it cannot be made or locked.
@@ -158,7 +158,7 @@ class Presence:
                 try:
                     self.file = open(self.path, "xb", buffering=0)  # noqa: SIM115 (its lock ends with it)
                     self.path.chmod(0o644)
-                    # A process that looked at it before it was locked took it for a dead one's and removed it.
+                    # A process that looked before it was locked may have taken it for a dead process's and removed it.
                     if _try_lock(self.file.fileno()) and _is(self.path, self.file.fileno()):
                         return
                 except BaseException:
@@ -245,7 +245,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def active(wanted: bool = True):
-    """Shows other processes that this one trains, while the block lasts; if the folder cannot be used, it does not."""
+    """Shows other processes that this one trains, as long as the block lasts, if the folder can be used."""
     if not wanted:
         yield
         return
@@ -262,7 +262,7 @@ run.announced = active  # every training in this process
 
 
 def live_tickets(kind: str) -> list[Ticket]:
-    """The files of one kind that living processes other than this one hold, oldest first; those of dead ones go.
+    """The files of one kind that living processes other than this one hold, oldest first; removes those of dead ones.
 
     Raises:
         OSError: the folder cannot be used.
@@ -302,7 +302,7 @@ def others_warning(found: OtherProcesses) -> str:
 def load(own: int = 1) -> str:
     """A sentence on the machine's load average of the last minute, if it is high for its cores; else "".
 
-    A process that may use only some of the cores cannot tell from it how busy they are, so it says nothing.
+    If this process may use only some of the cores, the load does not say how busy those are: the answer is "".
     own: processes that this kernel itself keeps busy, its workers included.
     """
     cores = hardware.cores()
@@ -327,7 +327,7 @@ def folder() -> Path | None:
     with contextlib.suppress(FileExistsError):
         place.mkdir(parents=True)
         place.chmod(0o1777)  # everyone may add files, and remove their own
-    if not stat.S_ISDIR(place.lstat().st_mode):  # a link in the common folder may be a trap
+    if not stat.S_ISDIR(place.lstat().st_mode):  # a link in a shared folder may be a trap
         raise NotADirectoryError(None, "is not a folder", str(place))
     return place
 

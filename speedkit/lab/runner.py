@@ -22,7 +22,7 @@ _shown_in_cell = weakref.WeakValueDictionary()
 
 
 def stop_what_this_cell_showed(panel):
-    """Stops the run of the panel that this cell showed before: once the cell is run again, it is gone from the page."""
+    """Stops the panel or board that this cell showed before: running the cell again removed it from the page."""
     shell = get_ipython()
     parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
     cell = parent.get("metadata", {}).get("cellId")
@@ -114,7 +114,7 @@ def _start_trainer():
 
     A thread per run would be simpler, but memory would grow with every run: OpenMP makes a new team for each thread
     that trains, and the C library gives the next thread only part of what one has freed. And an executor's thread would
-    hold the kernel up at its end, however long the run still took.
+    delay the kernel's exit until its run had ended.
     """
     global _trainer
     with _starting:
@@ -139,12 +139,12 @@ def stop_all():
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong and what to do, in one sentence. The kit's own errors are such sentences already, in English."""
+    """What went wrong and what to do, in one sentence. The kit's own errors are sentences like that already."""
     words = message_of(error)
     if isinstance(error, ValueError | NotFinite):
         return words
     lines = words.splitlines()
-    line = lines[-1] if "Original Traceback" in words else lines[0]  # of a worker's error, or a long one of torch's
+    line = lines[-1] if "Original Traceback" in words else lines[0]  # for a worker's error, or a long one from torch
     if "shared memory" in words or ("No space left" in words and "/torch_" in words):
         return _(
             "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk', or give the container more of it "

@@ -32,7 +32,7 @@ def _value(value):
 
 
 def text(x: float, y: float, words: str, anchor: str | None = None, size: int | None = None, weight=None) -> Markup:
-    """A line of text; without ``size`` it has the size of the whole drawing."""
+    """A line of text; without ``size``, in the font size of the whole drawing."""
     return element("text", words, x=x, y=y, text_anchor=anchor, font_size=size, font_weight=weight)
 
 
@@ -63,7 +63,7 @@ def drawing(parts: Iterable[Markup], width: int, height: float, words: str, **at
 
 
 def in_rows(widths: Iterable[float], left: float, right: float, gap: float) -> Iterator[tuple[float, int]]:
-    """Where each of some pieces begins, set in rows from left to right as words are: (x, row)."""
+    """(x, row) of each piece, given their widths: they are set in rows from left to right, like words."""
     x, row = left, 0
     for width in widths:
         if x > left and x + width > right:

@@ -1,1 +1,1 @@
-"""The lessons: for each one a folder with its experiments and its exercises."""
+"""The lessons: one folder per lesson, with its experiments and its exercises."""

@@ -49,7 +49,7 @@ class NotAttempted(Exception):
 
 
 class _TooLong(BaseException):
-    """Not an Exception, so that an answer which catches all of those does not catch this one."""
+    """Not an Exception, so that an answer that catches every Exception does not catch it."""
 
 
 class Exercise:
@@ -200,8 +200,8 @@ def behaves_like(answer, right, cases, mistakes, *, read, same=operator.eq):
     """Compares a learner's function with ``right`` on all ``cases`` (tuples of arguments).
 
     read: (its result, the case's arguments) -> what is compared, or raises :class:`WrongAnswer`.
-    mistakes: pairs of a wrong function and the feedback for an answer that behaves like it. Any other wrong answer is
-        shown its first failing case.
+    mistakes: pairs of a wrong function and the feedback for an answer that behaves like it. For any other wrong
+        answer, the first failing case is shown.
 
     Returns the arguments as the answer left them: it may have changed them.
 
@@ -304,7 +304,7 @@ def is_blank(answer) -> bool:
 
 @contextmanager
 def _at_most(limit_s):
-    """Raises :class:`_TooLong` in the code inside, where the system allows it: in the main thread, not on Windows."""
+    """Raises :class:`_TooLong` in the block after ``limit_s`` seconds; in the main thread only, not on Windows."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return

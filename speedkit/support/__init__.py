@@ -1,1 +1,1 @@
-"""What everything else stands on: messages, settings, units, files, tables and errors."""
+"""What everything else is built on: messages, settings, units, files, tables and errors."""

@@ -1,4 +1,4 @@
-"""JSON files: written whole or not at all, read with one error that names the file, and what stands in them."""
+"""JSON files: written whole or not at all, read with one error that names the file; and the types of their fields."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ StoredMessage = Annotated[
 
 @contextmanager
 def reading(path, what: str):
-    """Around the reading of a file: whatever is wrong with it becomes one ValueError that names the file."""
+    """A context for reading a file: any fault in it becomes one ValueError that names it. what: such as "a run"."""
     try:
         yield
     except KeyError as error:
@@ -39,10 +39,10 @@ def reading(path, what: str):
 
 
 def fields_of(content: bytes, kind: str, newest: int = 1) -> tuple[dict, int]:
-    """The fields of a JSON file of this kind, and its format, from 1 to the ``newest``.
+    """The fields of a JSON file of this kind, and its format, from 1 to ``newest``.
 
     Raises:
-        ValueError: it is not such a file; the message says why.
+        ValueError: the content has another kind or format, or is not JSON; the message says why.
     """
     try:
         fields = json.loads(content.decode(), parse_constant=_no_number)
@@ -64,7 +64,7 @@ def _no_number(constant):
 
 
 def save_json(path, fields: dict) -> Path:
-    """As :func:`write_json`, and makes the folder."""
+    """Makes the folder, writes the file as :func:`write_json` does, and returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, fields)
@@ -72,12 +72,12 @@ def save_json(path, fields: dict) -> Path:
 
 
 def write_json(path: Path, fields: dict):
-    """Writes a JSON file: the whole file or, where that fails, none."""
+    """Writes a JSON file, whole or not at all; raises ValueError for nan and infinity."""
     write_atomically(path, json.dumps(fields, allow_nan=False))
 
 
 def write_atomically(path: Path, text: str):
-    """Writes a text file under a temporary name beside it and renames it: whole, or not there."""
+    """Writes a text file, whole or not at all: under a temporary name in the same folder, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:

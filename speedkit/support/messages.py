@@ -4,13 +4,13 @@
 
     sk.language("fr")
 
-The English text stands in the code and is the key; a translation is a file ``speedkit/locale/CODE.po``, for any editor
-of such files, and nothing else: a third language is one more file. Text is translated when it is shown. Whatever code
-compares, files hold or the class board shares is English, so that a file saved in one language reads in another.
+The English text is in the code and is the key; a translation is one file, ``speedkit/locale/CODE.po``, for any editor
+of .po files: a third language is one more file. Text is translated when it is shown. Everything that code compares,
+files store or the class board shares is English, so a file saved in one language can be read in another.
 
 - ``_("{n} steps left", n=3)``: shown now, in the current language.
 - ``ngettext("{n} step", "{n} steps", n)``: the same for one and for many.
-- ``N_("lower")``: a word that code compares and files hold; ``_(word)`` shows it.
+- ``N_("lower")``: a word that code compares and files store; ``_(word)`` shows it.
 - ``Message("The loss became {value}.", value=loss)``: a sentence that is stored; ``_(message)`` shows it.
 
 Numbers are written with a decimal point in every language; the thousands separator is the translation of ",".
@@ -26,25 +26,25 @@ from pathlib import Path
 from speedkit.support.settings import wanted_language
 
 LOCALE = Path(__file__).resolve().parents[1] / "locale"
-LONGEST_STORED = 100_000  # characters of a message that is read from a file
+LONGEST_STORED = 100_000  # characters of a message read from a file
 
 _code, _translations = "en", gettext.NullTranslations()
 
 
 def languages() -> tuple[str, ...]:
-    """The languages there are: "en" and one for each file in ``speedkit/locale``."""
+    """The available languages: "en" and one for each file in ``speedkit/locale``."""
     return ("en", *sorted(path.stem for path in LOCALE.glob("*.po")))
 
 
 def language(code: str | None = None) -> str:
-    """Sets the language of what is shown from now on, "en" or "fr"; without an argument, only says which it is.
+    """Sets the language of everything shown from now on, such as "fr", and returns it; by default only returns it.
 
-    It begins with ``SPEEDKIT_LANGUAGE`` or, where that is not set, with the locale that the system's variables name, if
-    there is a translation, else with English. What stands on the page already keeps its words until its cell is run
-    again. Lessons, exercises and the command line are in English in any case.
+    At first it is that of ``SPEEDKIT_LANGUAGE`` or, if that is not set, of the system's locale, if there is a
+    translation; otherwise English. Text already on the page stays as it is until its cell is run again. Lessons,
+    exercises and the command line are always in English.
 
     Raises:
-        ValueError: there is no such language.
+        ValueError: the language is not one of :func:`languages`.
     """
     global _code, _translations
     if code is not None:
@@ -69,14 +69,14 @@ def ngettext(one: str, many: str, n: int, /, **values) -> str:
 
 
 def N_(text: str) -> str:
-    """Marks a text for the translators and leaves it as it is: English, to be compared or stored."""
+    """Marks a text for the translators and returns it unchanged: English, to be compared or stored."""
     return text
 
 
 class Message(str):
     """An English sentence that remembers how it was made, so that it can be shown in any language later.
 
-    It is the English text for code, files and tests. values: texts, numbers and other messages. plural, n: see
+    To code, files and tests it is the English text. values: texts, numbers and other messages. plural, n: see
     :func:`plural_message`.
     """
 
@@ -103,7 +103,7 @@ class Message(str):
         return translations.ngettext(self.msgid, self.plural, self.n)
 
     def to_json(self) -> dict | str:
-        """What a file holds of it: the text alone where it has no values."""
+        """What a file stores: only the text, if there are no values."""
         if self.n is None and not self.values:
             return str(self)
         values = {name: value.to_json() if isinstance(value, Message) else value for name, value in self.values.items()}
@@ -112,10 +112,10 @@ class Message(str):
 
     @classmethod
     def from_json(cls, stored) -> str:
-        """The message that :meth:`to_json` wrote; a plain text stays one.
+        """The message that :meth:`to_json` returned; plain text stays plain text.
 
         Raises:
-            ValueError: it is neither.
+            ValueError: it is neither, or too long.
         """
         if isinstance(stored, str):
             return stored
@@ -141,23 +141,23 @@ def plural_message(one: str, many: str, n: int, /, **values) -> Message:
 
 
 def template(text: str) -> str:
-    """The sentence without its values: what two messages that differ in a figure only have in common."""
+    """The sentence without its values, which is the same for two messages that differ only in a figure."""
     return text.msgid if isinstance(text, Message) else text
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says: the :class:`Message` it was raised with, its text, or its name where it says nothing."""
+    """What an exception says: the :class:`Message` it was raised with, its text, or its class name if it has none."""
     first = error.args[0] if len(error.args) == 1 else None
     return first if isinstance(first, Message) else str(error) or type(error).__name__
 
 
 def whole(n: int) -> str:
-    """A whole number with its thousands set apart."""
+    """A whole number with separators between its thousands."""
     return grouped(f"{n:,}")
 
 
 def grouped(number: str) -> str:
-    """A number written with commas between its thousands, as the current language sets them apart."""
+    """A number with commas between its thousands, rewritten with the current language's separator."""
     return number.replace(",", _translations.gettext(","))
 
 
@@ -168,7 +168,7 @@ def _plainly_formatted(text):
 
 
 def _length(text, values):
-    """How long a text becomes, before it is made: messages in messages could take all memory, too."""
+    """The length of a text before it is filled in: nested messages could take all memory, too."""
     names = (name for __, name, *__ in string.Formatter().parse(text) if name not in (None, "n"))
     return len(text) + sum(len(str(values[name])) for name in names)
 
@@ -191,7 +191,7 @@ def _plain(value):
 def _read(code):
     if code == "en":
         return gettext.NullTranslations()
-    from babel.messages.mofile import write_mo  # here, as English needs none of it
+    from babel.messages.mofile import write_mo  # here, because English does not need it
     from babel.messages.pofile import read_po
 
     compiled = io.BytesIO()

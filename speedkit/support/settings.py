@@ -25,19 +25,19 @@ def smoke() -> bool:
 
 
 def data_folder() -> Path:
-    """The folder of the four Fashion-MNIST files: ``SPEEDKIT_DATA``, or ``data`` beside the package."""
+    """The folder of the four Fashion-MNIST files: ``SPEEDKIT_DATA``, or ``data`` next to the package."""
     return _folder("SPEEDKIT_DATA") or REPOSITORY / "data"
 
 
 def generated_folder() -> Path:
-    """The folder of all that is made from them: ``SPEEDKIT_GENERATED``, or ``generated`` in the data folder."""
+    """The folder of everything made from them: ``SPEEDKIT_GENERATED``, or ``generated`` in the data folder."""
     return _folder("SPEEDKIT_GENERATED") or data_folder() / "generated"
 
 
 def learner_folder() -> Path:
-    """The learner's own folder: ``SPEEDKIT_RUNS``, or ``runs`` beside the notebook.
+    """The learner's own folder: ``SPEEDKIT_RUNS``, or ``runs`` next to the notebook.
 
-    In a terminal in the repository's top folder, that is ``notebooks/runs`` too.
+    In the repository's top folder, for example in a terminal, that is ``notebooks/runs`` too.
     """
     here = Path.cwd()
     return _folder("SPEEDKIT_RUNS") or (REPOSITORY / "notebooks" if here == REPOSITORY else here) / "runs"
@@ -76,7 +76,7 @@ def language_of(environment: Mapping[str, str], system: str = "", available: tup
     """The language that environment variables ask for, in gettext's order; ``system`` counts if none is set.
 
     The first of SPEEDKIT_LANGUAGE, LC_ALL, LC_MESSAGES and LANG that is not empty counts. LANGUAGE, a list in order of
-    preference, goes before every locale but C. A language that is not ``available`` gives "en".
+    preference, overrides every locale except C. If no language is ``available``, the answer is "en".
     """
     names = ("SPEEDKIT_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
     name, value = next(((name, environment[name]) for name in names if environment.get(name)), ("", system))

@@ -1,4 +1,4 @@
-"""Data that is checked as it is made: pydantic models that explain a fault in one sentence."""
+"""Data that is checked when it is made: pydantic models that explain a fault in one sentence."""
 
 import difflib
 import numbers
@@ -12,7 +12,7 @@ from pydantic_core import PydanticKnownError
 
 
 class Strict(BaseModel):
-    """A model without unknown fields that converts nothing but other libraries' numbers. Fields can be positional.
+    """A model that allows no unknown fields and converts only other libraries' numbers. Fields can be positional.
 
     Raises:
         ValueError: a value is not allowed; the message is one sentence.
@@ -46,7 +46,7 @@ class Strict(BaseModel):
 
 def sentence(error: ValidationError, model: type[BaseModel], name: str = "") -> str:
     """The first fault that pydantic found: the field (or ``name``), its value, and what is allowed."""
-    from speedkit.support.messages import Message, message_of  # here, as only a fault needs them
+    from speedkit.support.messages import Message, message_of  # here, because only a fault needs them
 
     first = error.errors(include_url=False)[0]
     name = name or ".".join(map(str, first["loc"]))
@@ -91,7 +91,7 @@ def _shown(value):
 
 
 def choices(field: FieldInfo) -> tuple:
-    """The values of a field that has few of them; () for any other."""
+    """The values of a field that allows only a few; () for any other field."""
     if field.annotation is bool:
         return False, True
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()

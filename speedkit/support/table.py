@@ -13,7 +13,7 @@ NUMBER = re.compile(r"[×+-]?\s?\d\S*(\s\S{1,12}){0,3}")  # "12.3 ms", "2 min 5 
 class Table:
     """Rows of texts under a heading, shown as HTML in a notebook and as aligned text elsewhere.
 
-    Columns of numbers are set to the right, all others, and always the first one, to the left.
+    Columns of numbers are right-aligned; all others, and always the first, are left-aligned.
 
     links: a link for the first cell of each row; default: none.
     """

@@ -1,4 +1,4 @@
-"""What a person types, in a terminal or in the panel, as the value of a model's field."""
+"""Values of a model's fields, as a person types them in a terminal or in the panel."""
 
 from types import NoneType
 from typing import Annotated, get_args
@@ -9,7 +9,7 @@ from speedkit.support.strict import Strict, sentence
 
 
 def parse(model: type[Strict], name: str, text: str):
-    """The value that ``text`` means for a field: "2" is 2, "on" is True, "none" is None where that is allowed.
+    """The value that ``text`` means for a field: "2" is 2, "on" is True, "none" is None if that is allowed.
 
     Raises:
         ValueError: the text does not fit the field.

@@ -6,7 +6,7 @@ from speedkit.support.messages import _, grouped
 
 
 def seconds(value: float | None) -> str:
-    """A duration in words: "48.2 µs", "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" where it is not known."""
+    """A duration in words: "48.2 µs", "3.21 ms", "12.3 s", "2 min 5 s"; "n/a" if it is not known."""
     if not _known(value):
         return _("n/a")
     if 0 < value < 0.9995e-3:
@@ -18,7 +18,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes in words: "41.0 MiB"; "n/a" where they are not known."""
+    """Bytes in words: "41.0 MiB"; "n/a" if they are not known."""
     if not _known(value):
         return _("n/a")
     unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= u), (1, ""))
@@ -26,12 +26,12 @@ def size(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent, one decimal; "n/a" where it is not known."""
+    """A share in per cent, one decimal; "n/a" if it is not known."""
     return _("{number}%", number=f"{value:.1%}"[:-1]) if _known(value) else _("n/a")
 
 
 def number(value: float | None) -> str:
-    """A number with thousands set apart; "n/a" where it is not known."""
+    """A number with separators between its thousands; "n/a" if it is not known."""
     return grouped(f"{value:,.0f}") if _known(value) else _("n/a")
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Progress(NamedTuple):
-    """Work between the steps, before the first one or after an epoch: ``done`` of ``total`` pieces of ``what``."""
+    """Work before the first step or after an epoch: ``done`` of ``total`` pieces of ``what``."""
 
     what: str
     done: int

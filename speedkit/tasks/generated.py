@@ -1,4 +1,4 @@
-"""Sets that are made once from Fashion-MNIST: the same clothes as colour JPEGs, in files or in a SQLite database."""
+"""Datasets made once from Fashion-MNIST: the same clothes as colour JPEGs, in files or in a SQLite database."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ class Blobs(images_module.Source):
     """JPEG BLOBs in a SQLite database: ``read`` is one query and one decoding. Each process has its own connection."""
 
     def __init__(self, path: Path, first: int, labels: torch.Tensor, image_size: int):
-        """first: the row of position 0."""
+        """first: the database's row for position 0."""
         self.path, self.first, self.labels, self.image_size = path, first, labels, image_size
         self.owner, self.connection = None, None
 
@@ -52,7 +52,7 @@ class Blobs(images_module.Source):
 
 
 class Rendered(images_module.Source):
-    """Pictures that go through the same JPEG as stored ones, but are made when they are read."""
+    """Pictures that go through JPEG like the stored ones, but are made only when they are read."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, stored_size: int, image_size: int):
         self.images, self.labels, self.stored_size, self.image_size = images, labels, stored_size, image_size
@@ -74,6 +74,13 @@ def rendered(image: torch.Tensor, position: int, size: int) -> bytes:
 
 
 def from_generated(recipe):
+    """The training, validation and test source, the classes, and the seconds that making the set took.
+
+    A generator: it yields :class:`Progress` and returns these five.
+
+    Raises:
+        DataError: the set cannot be made or read; the message says what to do.
+    """
     images, labels, train, validation = images_module.fashion_mnist_split(recipe)
     validation = validation[: max(200, min(images_module.VALIDATION, len(train) // 4))]
     chosen, stored, size = torch.cat([train, validation]), recipe.stored_size, recipe.image_size or FILE_SIZE
@@ -96,7 +103,7 @@ def _file_name(position):
 
 
 def _generated(kind, images, chosen, size):
-    """Makes the set unless it is there: under a temporary name, then renamed, so that it is whole or absent."""
+    """Makes the set if it is missing: under a temporary name, then renamed, so that it is whole or absent."""
     target = generated_folder() / f"{kind}-{size}-{len(chosen)}{'.sqlite' if kind == 'sqlite' else ''}"
     if os.path.exists(target):
         if not os.access(target, os.R_OK):
@@ -150,7 +157,7 @@ def _write_sqlite(temporary, jpegs):
 
 
 def _remove_leftovers(folder):
-    """Removes what killed processes of this machine left half made; in a container one may have had our number."""
+    """Removes half-made sets of processes killed on this machine; in a container one may have had our number."""
     for path in folder.glob(f".*.{socket.gethostname()}.*.tmp"):
         pid = path.name.split(".")[-2]
         if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):

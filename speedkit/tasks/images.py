@@ -18,7 +18,7 @@ from speedkit.support.settings import data_folder
 from speedkit.tasks import Progress
 from speedkit.techniques import batchnorm as batchnorm_module
 
-SPLIT_SEED = 20_170_825  # every recipe splits training from validation images by this one
+SPLIT_SEED = 20_170_825  # of the split into training and validation images, the same for every recipe
 VALIDATION = 5_000
 PROBE = 1_000  # training images that training accuracy is measured on
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -30,14 +30,14 @@ FILES = {
 }
 
 
-# Sources: what reads image i of a data set. Classes of a module, so that every start method can send them to workers.
+# Sources, which read the images of a dataset: in a module, so that every start method can send them to workers.
 
 
 class Source:
-    """Images with ``labels`` int64 [N]; ``read`` gives the one at a position, uint8 [C, H, W]."""
+    """Images with ``labels`` int64 [N]; ``read`` returns the one at a position, uint8 [C, H, W]."""
 
     def read_first(self, count: int, what: str):
-        """The first ``count`` images and labels. A generator: it yields Progress on ``what``, and returns both."""
+        """A generator of Progress on ``what``; returns the first images uint8 [N, C, H, W] and labels int64 [N]."""
         images = []
         try:
             for position in range(count):
@@ -49,11 +49,11 @@ class Source:
         return torch.stack(images), self.labels[:count]
 
     def close(self):
-        """Closes what reading has opened; another read opens it again."""
+        """Closes what reading opened; the next read opens it again."""
 
 
 class Arrays(Source):
-    """Images in memory, uint8 [N, C, H, W], which are resized if ``image_size`` is not their own."""
+    """Images in memory, uint8 [N, C, H, W], resized when they are read if ``image_size`` is not their own."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, image_size: int | None = None):
         self.images, self.labels = images, labels
@@ -83,7 +83,7 @@ def _resized(images, image_size):
 
 @dataclass
 class Data:
-    """A split data set: the training source, and what is decoded before the clock starts, whatever the switches say.
+    """A split dataset: the training source, and the parts decoded before the clock starts, whatever the switches are.
 
     ``validation`` and ``probe`` are (images uint8 [M, C, H, W], labels int64 [M]); ``probe`` are the first training
     images; ``mean`` and ``std`` are float [C], of the probe's pixels. ``making_s``: seconds spent making a generated
@@ -125,7 +125,7 @@ def load(recipe: Recipe):
     if kind == "fashion-mnist":
         train, validation, test, classes = _from_arrays(recipe)
     elif kind in ("jpeg", "sqlite"):
-        from speedkit.tasks.generated import from_generated  # here, as most recipes need none of it
+        from speedkit.tasks.generated import from_generated  # here, because most recipes do not need it
 
         train, validation, test, classes, making_s = yield from from_generated(recipe)
     elif kind == "folder":
@@ -147,12 +147,12 @@ def load(recipe: Recipe):
 
 
 def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """How many of a batch's labels the logits [B, classes] name: what accuracy counts."""
+    """How many of the labels int64 [B] the logits [B, classes] predict, as a tensor with one value."""
     return (logits.argmax(1) == labels).sum()
 
 
 def split(count: int) -> torch.Tensor:
-    """The one shuffle of ``count`` images that every recipe splits: positions int64 [count]."""
+    """The fixed shuffle of ``count`` images that every recipe splits: positions int64 [count]."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
@@ -260,7 +260,7 @@ def _resnet18(shape, classes, with_norm):
 
     norm = nn.BatchNorm2d if with_norm else lambda width: nn.Identity()
     network = resnet18(num_classes=classes, norm_layer=norm, zero_init_residual=False)
-    if shape[1] <= 64:  # small pictures: keep their resolution at the entrance
+    if shape[1] <= 64:  # small pictures: keep their resolution in the first layers
         network.conv1 = nn.Conv2d(shape[0], 64, kernel_size=3, padding=1, bias=False)
         network.maxpool = nn.Identity()
     elif shape[0] != 3:

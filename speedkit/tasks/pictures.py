@@ -1,4 +1,4 @@
-"""Pictures that people bring: files in a folder for each class, and datasets of torchvision."""
+"""The user's own pictures: files in one folder per class, or a torchvision dataset."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class Pictures(images.Source):
 
 
 class Wrapped(images.Source):
-    """Some images of a data set of torchvision's."""
+    """Some images of a torchvision dataset."""
 
     def __init__(self, dataset, positions: Sequence[int], labels: torch.Tensor, image_size: int):
         self.dataset, self.positions, self.labels, self.image_size = dataset, positions, labels, image_size
@@ -44,6 +44,7 @@ def decoded(file, image_size: int) -> torch.Tensor:
 
 
 def squared(image, image_size):
+    """The middle square of a PIL image, resized: uint8 [3, image_size, image_size]."""
     image = image.convert("RGB")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -53,6 +54,11 @@ def squared(image, image_size):
 
 
 def from_folder(recipe, path):
+    """The training, validation and test source of a folder of class folders, and the class names.
+
+    Raises:
+        DataError: ``path`` is not a folder of that kind.
+    """
     from torchvision.datasets import ImageFolder
 
     try:
@@ -69,6 +75,11 @@ def from_folder(recipe, path):
 
 
 def from_torchvision(recipe, name, root=None):
+    """The training, validation and test source of a torchvision dataset in ``root``, and the class names.
+
+    Raises:
+        DataError: torchvision has no dataset of this name, or ``root`` does not hold it.
+    """
     from torchvision import datasets
 
     root = root or str(data_folder())

@@ -46,8 +46,8 @@ class Heavy:
 
 
 class BatchCropAndFlip:
-    """The same for a whole batch, on the device that holds all images: one gather picks a
-    window per image from padded and mirrored copies, which are made once."""
+    """Crop and flip for a whole batch, on the device that holds all images: one gather picks
+    a window per image from padded and mirrored copies, which are made once."""
 
     def __init__(self, images: torch.Tensor, shift: int):
         """images: uint8 [N, C, H, W]."""

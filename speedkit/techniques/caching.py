@@ -1,6 +1,6 @@
-"""Caching: decode an image at its first use, keep the decoded pixels, and read those in later epochs.
+"""Caching: decode an image at its first use, store the pixels, and read those in later epochs.
 
-The cache comes *before* the random augmentation; behind it, the first random variant would be frozen. A cache in RAM
+The cache comes *before* the random augmentation; after it, the first random variant would be frozen. A cache in RAM
 is one block of shared memory: a plain list inside a dataset would be filled once per worker.
 """
 
@@ -23,7 +23,7 @@ class Ram:
 
 
 class Disk:
-    """The same in a memory-mapped file, which the next run finds already filled."""
+    """Like :class:`Ram`, but in a memory-mapped file, which the next run finds already filled."""
 
     def __init__(self, path: Path, shape: tuple):
         """Raises OSError if the disk has no room for the whole file."""

@@ -1,4 +1,4 @@
-"""Early stopping: end the run when the validation loss has stopped falling, and keep the best weights.
+"""Early stopping: end the run when the validation loss has stopped falling, and restore the best weights.
 
 Source: Prechelt 1998, "Early Stopping - But When?".
 """

@@ -1,6 +1,6 @@
 """The chart of a class board: for one technique and one metric, one row per result, coloured by hardware.
 
-Every text was written by others: it is cut to a length, and escaped wherever it is shown.
+All texts come from other people: they are cut to a length, and escaped wherever they are shown.
 """
 
 import math
@@ -72,7 +72,7 @@ def first_metric(technique: str) -> str:
 
 
 def names(results: list[Result]) -> dict[tuple, str]:
-    """What each learner is called: seat -> nickname or "learner 1", with a number where that is taken."""
+    """What each learner is called: seat -> nickname or "learner 1", with a number if that is taken."""
     found, unnamed = {}, 0
     for result in in_order(results):
         if result.seat in found:
@@ -88,7 +88,7 @@ def names(results: list[Result]) -> dict[tuple, str]:
 
 
 def hardware(result: Result) -> str:
-    """The part of the machine that trains, in few words."""
+    """The part of the machine that trains, in a few words."""
     machine = result.machine
     if machine.kind == "cpu" and machine.cores:
         return f"{chip(machine.name)}, {ngettext('{n} core', '{n} cores', machine.cores)}"
@@ -96,7 +96,7 @@ def hardware(result: Result) -> str:
 
 
 def chip(name: str) -> str:
-    """The name of a processor or GPU without the parts that all of them have."""
+    """The name of a processor or GPU without the parts that all of them share."""
     name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\bNVIDIA\b|\b\d+-Core Processor\b", "", name)
     name = " ".join(name.split()) or N_("unknown machine")
     return _(name)
@@ -114,7 +114,7 @@ def rows(results: list[Result], technique: str, metric: str) -> list[BoardRow]:
 
 
 def colours(results: list[Result]) -> tuple[dict[tuple, str], bool]:
-    """(kind, name) of the hardware -> colour, and whether it stands for the name; with many names, for the kind."""
+    """(kind, name) of the hardware -> colour, and whether colours stand for names; if there are many, for kinds."""
     found = list(dict.fromkeys((result.machine.kind, result.machine.name) for result in in_order(results)))
     if len(found) <= len(COLOURS):
         return dict(zip(found, COLOURS, strict=False)), True
@@ -212,9 +212,9 @@ def _predicted(row):
 
 # The drawing
 
-WIDTH, LEFT, PLOT, WORDS = 2100, 820, 740, 1580  # of all; where the plot begins, how wide it is, where words begin
+WIDTH, LEFT, PLOT, WORDS = 2100, 820, 740, 1580  # the whole width; where the plot begins, its width, where words begin
 ROW, LOW_ROW, MORE_IN_A_ROW, FONT, SMALL, CHARACTER = 46, 38, 28, 27, 23, 14.5
-LOW_ROWS = 20  # with more rows than that, they are lower
+LOW_ROWS = 20  # with more rows than this, each is lower
 BOLD = 600
 
 
@@ -353,7 +353,7 @@ def _grid(line, metric, top, bottom):
     yield draw.text(nothing + 16, top - 50, above, None, SMALL + 2, BOLD)
     yield draw.path(grid, stroke="currentColor", stroke_opacity=0.15, stroke_width=2, fill="none")
     yield draw.path(f"M{nothing} {top}V{bottom}", stroke="currentColor", stroke_width=3, fill="none")
-    for y in (top - 14, bottom + 32):  # below thirty rows, the ticks may be below the screen
+    for y in (top - 14, bottom + 32):  # above and below, because thirty rows may not fit on the screen
         for x, words in across.items():
             yield draw.text(x, y, words, "middle", SMALL)
 

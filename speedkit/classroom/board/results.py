@@ -2,10 +2,10 @@
 
     sk.share(result, name="Ada")
 
-Any folder that everybody can write will do: in a shared home, a synced folder, a USB stick. A file is written under a
-name that no other has, whole or not at all, and never changed, so that any number of learners can share at the same
-time. It holds the result, the hardware and versions; a nickname if one was given; and a random number, which tells
-two learners on equal machines apart and is stored beside their predictions. No path, no user, no host.
+Any folder that everybody can write to will do: in a shared home, a synced folder, a USB stick. A file is written under
+a unique name, whole or not at all, and never changed, so that any number of learners can share at the same time. It
+holds the result, the hardware and versions; a nickname if one was given; and a random number, which tells two learners
+on equal machines apart and is stored next to their predictions. It holds no path, user name or host name.
 
 The reader trusts nothing: it opens a file only if it is an ordinary one and not large, and treats it as data only. A
 file that does not fit the format is named, with the reason, and skipped.
@@ -48,7 +48,7 @@ from speedkit.support.settings import board_folder
 from speedkit.support.strict import Strict
 
 FORMAT = 1
-OTHER = "other"  # if not just one switch changes and no claim names the technique
+OTHER = "other"  # unless just one switch changes or a claim names the technique
 TECHNIQUES = (*SWITCHES, OTHER)
 LONGEST_NAME = 40  # of a nickname, in characters
 LARGEST_FILE = 1_000_000  # bytes; a result takes about 4,000
@@ -64,7 +64,7 @@ NO_FOLDER = N_(
 
 
 def plain(text: str) -> str:
-    """A text in one line, without control characters, half characters and marks that turn the reading direction."""
+    """A text in one line, without control characters, lone surrogates and marks that change the reading direction."""
     spaced = re.sub(r"\s", " ", text)
     return "".join(char for char in spaced if not unicodedata.category(char).startswith("C"))
 
@@ -83,7 +83,7 @@ def _text(longest):
 
 
 def _message(longest):
-    """A message, whose values others may have written: one that is not plain, or too long, is refused."""
+    """The type of a message, whose values others may have written: refused if it is not plain, or too long."""
 
     def checked(stored):
         text = plain(stored) if type(stored) is str else Message.from_json(stored)
@@ -95,7 +95,7 @@ def _message(longest):
 
 
 class Outcome(Strict):
-    """One metric of a result: ``effect``, ``low``, ``high`` as in a comparison's row, None where there is none.
+    """One metric of a result: ``effect``, ``low``, ``high`` as in a comparison's row, None if there is none.
 
     ``claimed``: the direction of a claim, "" without one; ``outcome``: what the comparison says about it.
     ``predicted``: lower, same or higher, "" without a prediction; ``predicted_size``: as ``effect``, or None.
@@ -130,10 +130,10 @@ class Outcome(Strict):
 
 
 class Hardware(Strict):
-    """A learner's machine. Bytes for memory; None where it is unknown."""
+    """A learner's machine. Bytes for memory; None if it is unknown."""
 
     name: _text(80)
-    kind: _text(20)  # "cpu", "cuda", "mps"; "" where it is unknown
+    kind: _text(20)  # "cpu", "cuda", "mps"; "" if it is unknown
     system: _text(40)
     cores: int | None = Field(ge=0, le=100_000)
     memory: int | None = Field(ge=0, le=2**60)
@@ -141,7 +141,7 @@ class Hardware(Strict):
 
 
 class Result(Strict):
-    """One shared comparison. ``file`` is where it was read; everything else is what the file says."""
+    """One shared comparison. ``file`` is its name on the board; everything else is what the file says."""
 
     technique: Literal[TECHNIQUES]
     changes: _text(200)  # "cache off → ram"
@@ -149,7 +149,7 @@ class Result(Strict):
     nickname: _text(LONGEST_NAME)
     learner: str = Field(pattern=LEARNER, examples=["a number as share() draws it"])
     shared: Annotated[str, AfterValidator(_moment)]  # ISO 8601 with a time zone
-    pairs: int = Field(ge=0, le=MOST_PAIRS)  # that are done
+    pairs: int = Field(ge=0, le=MOST_PAIRS)  # finished ones
     smoke: bool
     machine: Hardware
     versions: dict[_text(40), _text(40)] = Field(max_length=20)
@@ -164,7 +164,7 @@ class Result(Strict):
 
     @property
     def seat(self) -> tuple:
-        """Who shared it, and on which machine: two with the same nickname stay apart."""
+        """Who shared it, and on which machine: two learners with the same nickname stay apart."""
         return self.learner, self.nickname, self.machine
 
     def row(self, metric: str) -> Outcome | None:
@@ -205,10 +205,11 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
     pairs: for each nickname, machine, technique and setting the latest result counts.
 
     folder: the board's folder; without it, ``SPEEDKIT_BOARD`` names it. prediction: what :func:`predict` returned, to
-    be shown beside the result; a guess that was committed after the comparison had begun is left out.
+    be shown next to the result; a guess that was committed after the comparison had begun is left out.
 
     Raises:
-        ValueError: no folder is named, it cannot be written, or no pair of the comparison is done yet.
+        ValueError: no folder is named, it cannot be written to, no pair of the comparison is done yet, or an argument
+            is of the wrong type.
     """
     folder = board_folder(folder)
     if folder is None:
@@ -285,7 +286,7 @@ def _task(recipe):
 
 def _value(name, value):
     if name == "data":
-        return value.partition(":")[0]  # where one's own pictures are is private
+        return value.partition(":")[0]  # the folder of a learner's pictures is private
     if isinstance(value, bool):
         return "on" if value else "off"
     return "none" if value is None else value
@@ -342,7 +343,7 @@ def _usable(value, is_ratio):
 
 
 def _learner():
-    """A random number stored in the learner's own folder; if that cannot be written, one of this process."""
+    """A random number stored in the learner's own folder; if that cannot be written, one for this process."""
     path = settings.learner_folder() / "board-number.txt"
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -429,7 +430,7 @@ def read(path: Path) -> Result:
     """The result that :func:`share` wrote.
 
     Raises:
-        ValueError: the file is not such a result; the message says why.
+        ValueError: the file does not hold a shared result; the message says why.
         OSError: it cannot be read.
     """
     found, __ = fields_of(_content(path), "board", FORMAT)
@@ -454,4 +455,4 @@ def _short(value, longest):
     text = plain(str(value))
     if len(text) > longest:
         return f"{text[: longest - 1]}…"
-    return value if value == text else text  # a message stays one
+    return value if value == text else text  # a message stays a message

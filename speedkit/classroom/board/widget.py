@@ -29,7 +29,7 @@ from speedkit.support.settings import board_folder
 
 EVERY = 3.0  # seconds between two looks into the folder
 MOST_PROBLEMS = 8  # skipped files that are named
-FORMULA = ("=", "+", "-", "@")  # a text that begins so may be computed by a spreadsheet
+FORMULA = ("=", "+", "-", "@")  # a spreadsheet may compute a text that begins with one of these
 LINE, STATUS = "<div>{}</div>", "<div role='status'>{}</div>"
 COLUMNS = (
     *("who", "nickname", "technique", "changes", "task", "metric", "title", "unit", "effect", "low", "high", "verdict"),
@@ -207,8 +207,8 @@ class Board:
     def to_frame(self):
         """The results that count, as a pandas DataFrame with one row per result and metric.
 
-        ``effect``, ``low``, ``high`` and ``predicted_size`` are ratios or points, as ``unit`` says, and missing where
-        there is none; ``memory`` and ``device_memory`` are in bytes. Words are English.
+        ``effect``, ``low``, ``high`` and ``predicted_size`` are ratios or points, as ``unit`` says, and missing if
+        not known; ``memory`` and ``device_memory`` are in bytes. Words are English.
         """
         import pandas
 
@@ -217,7 +217,7 @@ class Board:
     def to_csv(self, path) -> Path:
         """Writes the table of :meth:`to_frame` as CSV for a spreadsheet, the whole file or none, and returns its path.
 
-        A text that a spreadsheet would take for a formula gets an apostrophe in front.
+        An apostrophe is put before a text that a spreadsheet would take for a formula.
 
         Raises:
             OSError: the file cannot be written.

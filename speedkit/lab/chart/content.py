@@ -1,6 +1,6 @@
 """What the chart of a run shows, in words and numbers; ``svg`` and ``figure`` draw it.
 
-It knows :class:`~speedkit.run.Run` only. A series is thinned to points that each stand for the same number of steps,
+It uses only :class:`~speedkit.run.Run`. A series is thinned to points that each stand for the same number of steps,
 with their mean, lowest and highest value, so that a frame costs the same however long the run is.
 """
 
@@ -22,14 +22,14 @@ BANDED_POINTS = 80  # with more steps, at most this many points, with a band fro
 EARLIER_POINTS = 60  # of an earlier run, means only
 EPOCH_POINTS = (40, 60)  # the same two limits for points that are epochs: banded and raw
 EARLIER_RUNS = 6  # the newest ones are drawn: as many as there are pairs of colour and dashes
-RECENT = 32  # steps behind a value that is called current
-ENORMOUS = 1e100  # from here on a value counts as not available
+RECENT = 32  # the last steps, from which current values are taken
+ENORMOUS = 1e100  # a value from here on counts as not available
 
 
 class Line(NamedTuple):
-    """A thinned step column: four float64 [points], nan where a value is not available.
+    """A thinned step column: four float64 [points], nan if a value is not available.
 
-    ``x`` is the middle of the steps that a point stands for, counted from 1; ``mean``, ``low`` and ``high`` are theirs.
+    ``x`` is the middle of a point's steps, counted from 1; ``mean``, ``low`` and ``high`` are over these steps.
     """
 
     x: np.ndarray
@@ -41,7 +41,7 @@ class Line(NamedTuple):
         return Line(self.x, self.mean * factor, self.low * factor, self.high * factor)
 
     def rate(self, amount: float) -> "Line":
-        """``amount`` / this line, a duration: the rates at the mean, the highest and the lowest duration."""
+        """``amount`` divided by this line's durations: the rates at the mean, the highest and the lowest one."""
         with np.errstate(divide="ignore", over="ignore"):
             rates = [amount / values for values in self[1:]]
         mean, low, high = (np.where(np.abs(rate) < ENORMOUS, rate, math.nan) for rate in rates)
@@ -60,7 +60,7 @@ class Trace(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """One thing to draw: a line along ``y`` or, where ``base`` is given, the area from ``base`` up to ``y``."""
+    """One thing to draw: a line along ``y`` or, if ``base`` is given, the area from ``base`` up to ``y``."""
 
     name: str
     x: np.ndarray
@@ -91,6 +91,8 @@ class Plot(NamedTuple):
 
 
 class Chart(NamedTuple):
+    """A whole chart, ready to draw. ``words``: the same in plain text."""
+
     count: int  # steps of the current run that are drawn
     words: str
     legend: list[tuple[str, Mark]]
@@ -103,7 +105,7 @@ class Chart(NamedTuple):
 
 
 def thin(values: np.ndarray, points: int, raw: int = 0) -> Line:
-    """A column [steps] as at most ``points`` + 1 points; up to ``raw`` steps every step is one.
+    """A column [steps] as at most ``points`` + 1 points; up to ``raw`` steps, every step is one.
 
     The first step, a warm-up, is a point of its own. Every other point stands for the same number of steps, a power
     of two, so that points stay in place while a run grows.
@@ -322,8 +324,8 @@ def _plot(title, marks, unit, outlier, now, shown: Callable[[float], str], colum
 def _limits(marks, outlier):
     """The low and high end of what an axis must show, and the highest value of all.
 
-    Each mark is shown up to its 95th percentile without the first step. Single values above ``outlier`` times that do
-    not squash the rest, nor does a band above three times its line.
+    Each mark is shown up to its 95th percentile without the first step. Single values above ``outlier`` times that are
+    cut off, so that they do not squash the rest, and so is a band above three times its line.
     """
     lowest, usual, highest, banded = 0.0, 0.0, 0.0, 0.0
     for mark in marks:

@@ -10,7 +10,7 @@ from speedkit.lab.svg import cut, drawing, element, group, in_rows, path, text, 
 from speedkit.run import Run
 from speedkit.support.messages import _
 
-LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 80, 66, 300  # around and of the plotting area, in half pixels
+LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 80, 66, 300  # margins and height of the plotting area, in half pixels
 FONT, SMALL, LEGEND_ROW, CHARACTER, KEY = 25, 22, 36, 13.5, 70
 
 

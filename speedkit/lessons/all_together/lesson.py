@@ -171,9 +171,9 @@ def trials(
 ) -> Trials:
     """Runs a recipe as it is and with each change, ``rounds`` times in alternating order.
 
-    For each change, the run with the shortest step counts. Left out are changes that the recipe has already, those
-    that were ``decided`` on (kept or dropped), and workers if all images are on the device: they would have nothing to
-    do.
+    For each change, the run with the shortest step counts. Changes that the recipe already has or that were
+    ``decided`` on (kept or dropped) are left out, and so are workers if all images are on the device: they would have
+    nothing to do.
     """
     done = [decision.changes.items() for decision in decided]
     left = {
@@ -211,7 +211,7 @@ def _step_s(run):
 
 
 def before_and_after(first: Trials, second: Trials) -> Table:
-    """The changes of the first trials: what each did to the time of a step there, and in the second trials."""
+    """What each change of the first trials did to the time per step, in the first trials and in the second."""
     rows = []
     for name in first.changes:
         factors = [
@@ -231,7 +231,7 @@ def before_and_after(first: Trials, second: Trials) -> Table:
 class Decision:
     """Whether a change is kept or dropped.
 
-    recipe: the one to go on with. sentence: says why. changes: what was tried, field of the recipe -> new value.
+    recipe: the one to continue with. sentence: says why. changes: what was tried, field of the recipe -> new value.
     """
 
     recipe: Recipe
@@ -271,7 +271,7 @@ def _change(comparison):
 def bottleneck(*comparisons: Comparison) -> Picture:
     """Bars of waiting and computing per step: the first baseline, then each comparison's variant; medians of the runs.
 
-    A dropped change is pale: the next comparison went on without it.
+    A dropped change is pale: the next comparison was made without it.
     """
     named = {f"newcomer: {each.baseline.label}": (each, "baseline", 1.0) for each in comparisons[:1]}
     for place, comparison in enumerate(comparisons, 1):

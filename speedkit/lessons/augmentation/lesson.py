@@ -156,7 +156,7 @@ def supply_and_demand(*runs: Run) -> Table:
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """Distinct labels that name the augmentation, and the other switches only where the runs differ in them."""
+    """Distinct labels that name the augmentation, and another switch only if the runs differ in it."""
     recipes = [run.recipe for run in runs]
     shared = [name for name in SWITCHES if len({getattr(recipe, name) for recipe in recipes}) == 1]
     off = {name: getattr(Recipe(), name) for name in shared if name != "augment"}

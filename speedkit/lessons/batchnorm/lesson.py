@@ -1,4 +1,4 @@
-"""Pictures and tables of the lesson on batch normalisation: two modes, learning rates swept, a forgotten eval().
+"""Pictures and tables of the lesson on batch normalisation: two modes, a sweep of learning rates, a forgotten eval().
 
 Sources: Ioffe and Szegedy 2015, "Batch Normalization"; Bjorck et al. 2018, "Understanding Batch Normalization", for the
 learning rate; Wu and He 2018, "Group Normalization", for small batches.

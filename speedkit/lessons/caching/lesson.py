@@ -1,4 +1,4 @@
-"""The lesson on caching: reads, hits and bytes counted, and two caches that are wrong.
+"""The lesson on caching: counts of reads, hits and bytes, and two caches that are wrong.
 
 Sources: the TensorFlow guide "Better performance with the tf.data API" and tensorflow issue #47755, on the order of
 cache and random transform; PyTorch's notes on ``torch.utils.data``, on workers that each copy the dataset.
@@ -46,7 +46,7 @@ def first_and_next(*runs: Run) -> Table:
     """One row per run: the images read and the time taken in its first epoch and, on average, in each later one.
 
     The hit rate is the share (0 to 1) of the images asked for after the first epoch that were not read from the
-    source. Times are of an epoch's steps, without the evaluation. "n/a" for a run of a single epoch.
+    source. Times are of an epoch's steps, without the evaluation. "n/a" for a run of one epoch.
     """
     heading = ["run", "reads: first epoch", "reads: later epochs", "hit rate: later epochs"]
     heading += ["time: first epoch", "time: later epochs", "before the first step"]
@@ -167,7 +167,7 @@ def _read_whole(path):
     return time.perf_counter() - start
 
 
-# Wrong: the cache behind the augmentation
+# Wrong: the cache after the augmentation
 
 
 class AugmentThenCache(loading.Images):
@@ -183,7 +183,7 @@ class AugmentThenCache(loading.Images):
 
 
 def variants(dataset, position: int, epochs: int) -> torch.Tensor:
-    """One image as it comes in each epoch: uint8 [epochs, C, H, W]."""
+    """One image as the dataset returns it in each epoch: uint8 [epochs, C, H, W]."""
     keys = [epoch * len(dataset) + position for epoch in range(epochs)]
     return torch.cat([dataset.__getitems__([key])[0] for key in keys])
 

@@ -1,7 +1,7 @@
-"""The lesson on early stopping: loss curves, patience replayed, and test scores that chose the epoch.
+"""The lesson on early stopping: loss curves, a replay of patience, and test scores that were used to choose the epoch.
 
 Sources: Prechelt 1998, "Early Stopping - But When?"; Cawley and Talbot 2010, "On Over-fitting in Model Selection and
-Subsequent Selection Bias in Performance Evaluation", for scores that chose what they then report.
+Subsequent Selection Bias in Performance Evaluation", for scores that were used to choose what they report.
 """
 
 import math
@@ -62,7 +62,7 @@ class StopEpoch(NamedTuple):
 def replay(losses, patience: int, min_delta: float = 0.0) -> StopEpoch:
     """Feeds validation losses [epochs >= 1] to the technique itself.
 
-    This is exact: until it stops a run, early stopping changes nothing in it.
+    This is exact: until early stopping ends a run, it changes nothing in it.
     """
     stopper, weightless = EarlyStopping(patience, min_delta), nn.Identity()
     ran_out = False
@@ -90,7 +90,7 @@ def by_hand(losses, patience: int, min_delta: float = 0.0) -> Table:
 
 
 def what_if(run: Run, patiences=PATIENCES, min_deltas=(0.0, 0.02)) -> Table:
-    """What each patience and min_delta would have done to a run that went on to its planned end."""
+    """What each patience and min_delta would have done to a run that continued to its planned end."""
     losses = run.epoch_column("validation_loss")
     rows = []
     for min_delta in min_deltas:

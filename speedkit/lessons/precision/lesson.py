@@ -212,7 +212,7 @@ print(json.dumps(bf16_here(Recipe.from_dict(json.loads(sys.argv[1])))))
 def bf16_here(recipe: Recipe) -> float:
     """How many times as long a bf16 step takes as an fp32 step on this machine's processor.
 
-    The median over rounds, each of a few steps in both formats, so that other programs disturb single rounds only.
+    The median over rounds, each of a few steps in both formats, so that other programs disturb only single rounds.
     """
     images, labels, model = first_batch(recipe.but(device="cpu", precision="fp32"))
     rounds, steps = (1, 1) if smoke() else (9, 3)

@@ -18,7 +18,7 @@ def _best_step(prepare_s, compute_s, workers):
 
 
 def _unless_none(rule):
-    """Applies a rule where there are workers, and takes the sum where there are none."""
+    """Applies a rule if there are workers, and takes the sum if there are none."""
     return lambda prepare_s, compute_s, workers: (
         rule(prepare_s, compute_s, workers) if workers else prepare_s + compute_s
     )

@@ -67,7 +67,7 @@ def spans_of(run: Run, steps: int) -> tuple[list, list]:
 
 
 def by_workers(*runs: Run) -> Table:
-    """One row per run: seconds to the first batch, means over the later steps, and the step against the first row's."""
+    """One row per run: seconds to the first batch, means over the later steps, and relative step times."""
     rows = []
     for label, run in zip(labels(runs), runs, strict=True):
         wait, step, compute = (run.mean(name) for name in ("wait_s", "step_s", "compute_s"))
@@ -93,7 +93,7 @@ def by_workers(*runs: Run) -> Table:
 
 
 def prefetched(*runs: Run) -> Table:
-    """One row per run: how many batches can be ready at a time, their bytes (computed from the shapes), and a step."""
+    """One row per run: how many batches can be ready at a time, their bytes (from the shapes), and mean step times."""
     rows = []
     for run in runs:
         recipe = run.recipe
