@@ -149,7 +149,7 @@ def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
     """
     if recipe.cache != "device":
         return Loader(recipe, data, device, dataset)
-    images, _ = yield from data.train.read_first(len(data.train.labels), N_("training images put on the device"))
+    images, _ = yield from data.train.read_first(len(data.train.labels), N_("training images copied to the device"))
     return DeviceLoader(recipe, data, images, device)
 
 

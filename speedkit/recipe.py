@@ -31,7 +31,7 @@ class Recipe(Strict):
         "off", description=N_("light: random crop and flip; heavy: RandAugment")
     )
     batchnorm: bool = Field(False, description=N_("batch normalisation in the network"))
-    workers: int = Field(0, ge=0, le=64, description=N_("processes that prepare batches beside the training process"))
+    workers: int = Field(0, ge=0, le=64, description=N_("worker processes that prepare batches"))
     cache: Literal["off", "disk", "ram", "device"] = Field("off", description=N_("where decoded images are cached"))
 
     # The task

@@ -240,7 +240,7 @@ class Run:
                 epochs=ngettext("{n} epoch", "{n} epochs", len(self.epochs["t"])),
                 preparation=seconds(figures.get("prepare_s")),
             ),
-            N_("a step"): _(
+            N_("time per step"): _(
                 "{waiting} waiting for data + {computing} computing (means)",
                 waiting=seconds(self.mean("wait_s")),
                 computing=seconds(self.mean("compute_s")),
@@ -259,7 +259,7 @@ class Run:
         if math.isfinite(figures.get("energy_j", math.nan)):
             rows[N_("energy")] = _("{joules} J on the GPU", joules=f"{figures['energy_j']:.0f}")
         if self.smoke:
-            rows[N_("smoke")] = _("cut to a few steps by SPEEDKIT_SMOKE: no figure here means anything")
+            rows[N_("smoke")] = _("cut to a few steps by SPEEDKIT_SMOKE: these numbers mean nothing")
         return rows
 
     def _table(self):

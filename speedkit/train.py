@@ -18,7 +18,7 @@ from speedkit.tasks import Progress
 from speedkit.tasks.images import build, correct, load
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
-from speedkit.techniques.workers import threads_beside
+from speedkit.techniques.workers import threads_for_training
 
 EVALUATED = N_("images evaluated")
 TOO_SLOW = 3  # times as long as in fp32: fp16 is then refused on a CPU, unless Recipe.allow_slow
@@ -64,7 +64,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         workers = 0 if recipe.cache == "device" else recipe.workers
         with (
             closing(loader),
-            threads_beside(workers, machine.cores),
+            threads_for_training(workers, machine.cores),
             Precision(recipe.precision, device) as precision,
             Meter(run, device, loader.processes) as meter,
         ):

@@ -36,7 +36,7 @@ def test_this_machine_is_ready(small, capsys, monkeypatch):
     assert said[-1] == "Ready."
     assert any("torch: " + metadata.version("torch") in line for line in said)
     assert any("70,000 of Fashion-MNIST, undamaged" in line for line in said)
-    assert any("images a second over" in line for line in said)
+    assert any("images per second over" in line for line in said)
 
 
 @pytest.mark.parametrize(

@@ -487,7 +487,7 @@ def test_torchvision_looks_in_our_data_folder_by_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("NoSuchSet", "no data set 'NoSuchSet'"), ("MNIST", "MNIST is not in"), ("FakeData", "no train and test part")],
+    [("NoSuchSet", "no dataset 'NoSuchSet'"), ("MNIST", "MNIST is not in"), ("FakeData", "no train and test part")],
 )
 def test_a_torchvision_data_set_that_is_not_there_is_never_downloaded(tmp_path, name, words):
     with pytest.raises(DataError, match=words):

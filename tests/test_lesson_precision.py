@@ -197,11 +197,11 @@ def test_activations_of_a_linear_network_are_counted_by_their_shapes():
     numbers = 8 * (784 + 512 + 512 + 10)
     fp32, bf16 = shared.memory(MLP), shared.memory(MLP.but(precision="bf16"))
     little = 8 * 8 + 4  # labels, and the weight of the loss
-    assert fp32["activations kept for backward"] == pytest.approx(4 * numbers + little, abs=8)
+    assert fp32["activations saved for backward"] == pytest.approx(4 * numbers + little, abs=8)
     assert fp32["16-bit copies of weights"] == 0
     # The backward pass does not need the first layer's weights; the log-probabilities stay in fp32.
     assert bf16["16-bit copies of weights"] == 2 * (512 * 512 + 512 * 10)
-    assert bf16["activations kept for backward"] == pytest.approx(2 * (numbers - 80) + 4 * 80 + little, abs=8)
+    assert bf16["activations saved for backward"] == pytest.approx(2 * (numbers - 80) + 4 * 80 + little, abs=8)
 
 
 def test_an_activation_with_the_shape_of_a_weight_is_no_copy_of_it():
@@ -212,7 +212,7 @@ def test_an_activation_with_the_shape_of_a_weight_is_no_copy_of_it():
 def test_the_positions_of_the_pooling_stay_64_bit_integers():
     positions = 8 * 8 * (16 * 14**2 + 32 * 7**2 + 64 * 3**2)
     found = shared.memory(SMALL.but(precision="bf16"))
-    assert found["activations kept for backward"] > positions
+    assert found["activations saved for backward"] > positions
 
 
 def test_the_bars_add_up_to_the_total():

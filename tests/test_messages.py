@@ -641,7 +641,15 @@ def test_a_run_is_kept_in_english(tmp_path, french):
     assert "A chip ne calcule pas en bf16" in repr(loaded)
     assert "arrêté" in loaded._repr_html_()
     assert loaded.summary().keys() == {
-        *("run", "time", "a step", "throughput", "peak memory of the processes", "accuracy", "where the time goes"),
+        *(
+            "run",
+            "time",
+            "time per step",
+            "throughput",
+            "peak memory of the processes",
+            "accuracy",
+            "where the time goes",
+        ),
         "energy",
     }
 

@@ -207,7 +207,7 @@ def test_no_note_label_or_name_of_a_machine_becomes_html(panel, monkeypatch):
     panel._other_work.look = lambda: [evil]
     panel._show_other_work()
     panel._show_status(evil)
-    for shown in (panel.where, panel.picture, panel.beside, panel.status):
+    for shown in (panel.where, panel.picture, panel.other_work, panel.status):
         assert "&lt;img src=x" in shown.value
         assert "<img" not in shown.value
 

@@ -483,20 +483,20 @@ def test_the_panel_says_who_else_is_there_before_and_during_a_run(quick, process
     first.hears("trains")
     second.hears("trains")
     panel = Panel(quick.but(epochs=10_000))
-    assert ": 2 other speedkit runs are active on this machine: a time" in panel.beside.value
+    assert ": 2 other speedkit runs are active on this machine: a time" in panel.other_work.value
     panel.start()
     wait_for(lambda: panel._shown.count > 3)
-    assert "<div class='sk-note'>2 other speedkit runs are active" in panel.beside.value
+    assert "<div class='sk-note'>2 other speedkit runs are active" in panel.other_work.value
     first.goes_on()
-    wait_for(lambda: "1 other speedkit run is active on this machine" in panel.beside.value)
+    wait_for(lambda: "1 other speedkit run is active on this machine" in panel.other_work.value)
     second.kill()
-    wait_for(lambda: panel.beside.value == "")
+    wait_for(lambda: panel.other_work.value == "")
     third = processes(COMPARES_AND_TRAINS)
     third.hears("trains")
-    wait_for(lambda: "1 other speedkit run is active on this machine (a comparison among" in panel.beside.value)
+    wait_for(lambda: "1 other speedkit run is active on this machine (a comparison among" in panel.other_work.value)
     panel.stop()
     panel._runner.join(60)
-    assert panel.beside.value == ""
+    assert panel.other_work.value == ""
     (found,) = [note for note in panel.runs[0].notes if note.startswith("Up to 2 other speedkit runs were active on")]
     assert found in panel.where.value
 
@@ -506,7 +506,7 @@ def test_a_run_alone_has_nothing_to_say(quick, folder, monkeypatch):
     monkeypatch.setattr(other_work, "LOOK", 0.0)
     panel = Panel(quick)
     run = panel.run()
-    assert panel.beside.value == ""
+    assert panel.other_work.value == ""
     assert not any("active on this machine" in note for note in run.notes)
 
 

@@ -431,7 +431,7 @@ def test_html_is_escaped():
 def test_the_summary_says_what_was_measured_in_units():
     run = filled()
     assert run.summary()["run"] == "baseline (finished)"
-    assert run.summary()["a step"] == "10 ms waiting for data + 30 ms computing (means)"
+    assert run.summary()["time per step"] == "10 ms waiting for data + 30 ms computing (means)"
     assert run.summary()["throughput"] == "200 images/s"
     assert run.summary()["peak memory of the processes"] == "1.0 MiB"
     assert run.summary()["accuracy"] == "validation 50.0%, training 75.0%"

@@ -116,14 +116,14 @@ def test_a_damaged_picture_is_one_sentence_with_its_name(quick, opened, pictures
 def test_torch_gets_the_cores_that_the_workers_do_not_use():
     found = torch.get_num_threads()
     for count, cores, threads in [(0, 2, 2), (1, 2, 1), (2, 2, 1), (5, 2, 1), (1, 4, 3)]:
-        with workers.threads_beside(count, cores):
+        with workers.threads_for_training(count, cores):
             assert torch.get_num_threads() == threads
         assert torch.get_num_threads() == found
 
 
 def test_the_threads_come_back_after_an_error():
     found = torch.get_num_threads()
-    with pytest.raises(KeyError), workers.threads_beside(0, found + 1):
+    with pytest.raises(KeyError), workers.threads_for_training(0, found + 1):
         raise KeyError
     assert torch.get_num_threads() == found
 

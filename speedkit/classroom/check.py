@@ -165,7 +165,7 @@ def trial(trial_s: float) -> CheckResult:
                     break
     except (ValueError, NotFinite, OSError, RuntimeError) as error:
         return CheckResult(FIX, "a training", f"failed: {_line(error)}")
-    speed = f"{number(run.mean('images_per_s'))} images a second over {run.count:,} steps"
+    speed = f"{number(run.mean('images_per_s'))} images per second over {run.count:,} steps"
     disturbed = other_programs_note(run.notes)
     return CheckResult(NOTE if disturbed else GOOD, "a training", f"{speed}. {disturbed}".strip(". ") + ".")
 

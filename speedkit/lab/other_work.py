@@ -56,7 +56,7 @@ class OtherWork:
         count = other_processes(self.gpu) if self.gpu is not None else None
         if not count:
             return ""
-        return ngettext("{n} other process computes on this GPU.", "{n} other processes compute on this GPU.", count)
+        return ngettext("{n} other process is using this GPU.", "{n} other processes are using this GPU.", count)
 
 
 def other_processes(gpu: Gpu) -> int | None:

@@ -90,13 +90,13 @@ class Panel:
         self.stop_button.on_click(lambda __: self.stop())
         self.clear_button.on_click(lambda __: self.forget())
         self.bar = widgets.FloatProgress(min=0.0, max=1.0, layout={"width": "180px"})
-        self.status, self.problem, self.where, self.beside, self.picture = (widgets.HTML() for __ in range(5))
-        for part in (self.status, self.problem, self.where, self.beside, self.picture):
+        self.status, self.problem, self.where, self.other_work, self.picture = (widgets.HTML() for __ in range(5))
+        for part in (self.status, self.problem, self.where, self.other_work, self.picture):
             part.layout.width = "auto"
         self.status.add_class("sk-status")
         self.problem.add_class("sk-problem")
         self.where.add_class("sk-where")
-        self.beside.add_class("sk-beside")
+        self.other_work.add_class("sk-other-work")
         switches = widgets.Box([self.controls[name] for name in SWITCHES])
         task = widgets.Box([self.controls[name] for name in settings])
         for box in (switches, task):
@@ -107,7 +107,7 @@ class Panel:
         buttons.layout.flex_flow = "row wrap"
         buttons.layout.align_items = "center"
         parts = [style_sheet(), switches, *([task] if settings else [])]
-        self.box = widgets.VBox([*parts, buttons, self.problem, self.where, self.beside, self.picture])
+        self.box = widgets.VBox([*parts, buttons, self.problem, self.where, self.other_work, self.picture])
         self.box.add_class("sk-panel")
 
     def _ipython_display_(self):
@@ -248,7 +248,7 @@ class Panel:
                 status = _("{status} before the first step.", status=status)
             self._show_status(status)
             self._show_problem(runner.problem)
-            self.beside.value = ""
+            self.other_work.value = ""
             if note := self._other_work.note():
                 run.note(note)
             if run.count:
@@ -308,8 +308,8 @@ class Panel:
         if when:
             sentences = [_("{when}: {sentence}", when=when, sentence=sentence) for sentence in sentences]
         shown = html_for_each(NOTE, sentences)
-        if shown != self.beside.value:
-            self.beside.value = shown
+        if shown != self.other_work.value:
+            self.other_work.value = shown
 
     def _show_status(self, text):
         self.status.value = Markup("<div role='status' class='sk-line'>{}</div>").format(text)

@@ -89,7 +89,7 @@ def memory(recipe: Recipe) -> dict[str, float]:
         "gradients": sum(p.grad.nbytes for p in parameters),
         "optimizer state": sum(value.nbytes for value in state),
         "16-bit copies of weights": copies,
-        "activations kept for backward": activations,
+        "activations saved for backward": activations,
     }
     found["total"] = sum(found.values())
     return found | {"peak on the device": torch.cuda.max_memory_allocated(images.device) if cuda else math.nan}

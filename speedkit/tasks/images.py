@@ -142,7 +142,7 @@ def load(recipe: Recipe):
             f"{recipe.data} has {count} training images, fewer than batch_size={recipe.batch_size}: lower it."
         )
     validation = yield from validation.read_first(len(validation.labels), N_("validation images decoded"))
-    probe = yield from train.read_first(min(PROBE, count), N_("training images decoded for the accuracy"))
+    probe = yield from train.read_first(min(PROBE, count), N_("training images decoded for training accuracy"))
     return Data(train, validation, probe, test, classes, making_s)
 
 

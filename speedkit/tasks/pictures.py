@@ -84,7 +84,7 @@ def from_torchvision(recipe, name, root=None):
 
     root = root or str(data_folder())
     if name not in datasets.__all__:
-        raise DataError(f"torchvision has no data set {name!r}.")
+        raise DataError(f"torchvision has no dataset {name!r}.")
     try:
         train, test = _train_and_test(getattr(datasets, name), root)
     except TypeError as error:

@@ -70,7 +70,7 @@ def stop(loader):
 
 
 @contextmanager
-def threads_beside(workers: int, cores: int):
+def threads_for_training(workers: int, cores: int):
     """Leaves one core to each worker: torch gets ``cores - workers`` threads, but at least one."""
     found = torch.get_num_threads()
     torch.set_num_threads(max(1, cores - workers))

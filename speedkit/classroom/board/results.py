@@ -120,12 +120,12 @@ class Outcome(Strict):
         if self.is_ratio is not is_ratio:
             raise ValueError(Message("{metric} should say is_ratio {is_ratio}.", metric=metric, is_ratio=is_ratio))
         if (self.low is None) is not (self.high is None) or (self.effect is None and self.low is not None):
-            raise ValueError(Message("{metric} has half an interval.", metric=metric))
+            raise ValueError(Message("{metric} has an incomplete interval.", metric=metric))
         given = [size for size in (self.effect, self.low, self.high, self.predicted_size) if size is not None]
         if not all(0 < size < 1e300 if is_ratio else abs(size) <= 100 for size in given):
             raise ValueError(Message("{metric} has an impossible effect.", metric=metric))
         if self.low is not None and not self.low <= self.effect <= self.high:
-            raise ValueError(Message("{metric} has an interval without its effect.", metric=metric))
+            raise ValueError(Message("{metric} has an interval that does not contain its effect.", metric=metric))
         return self
 
 

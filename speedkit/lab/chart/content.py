@@ -111,7 +111,7 @@ def thin(values: np.ndarray, points: int, raw: int = 0) -> Line:
     of two, so that points stay in place while a run grows.
     """
     count = len(values)
-    each = _steps_a_point(count, points, raw)
+    each = _steps_per_point(count, points, raw)
     starts = np.concatenate(([0], np.arange(1, count, each)))[:count]
     known = np.abs(values) < ENORMOUS
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -134,7 +134,7 @@ def _bucketed(function, values, each):
     return np.concatenate(parts)
 
 
-def _steps_a_point(count, points, raw):
+def _steps_per_point(count, points, raw):
     each = 1
     while count > max(raw, points + 1) and math.ceil((count - 1) / each) > points:
         each *= 2
@@ -169,7 +169,7 @@ def _new_trace(run, over, count, points, raw):
     accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)
     latest["validation_accuracy"] = float(accuracy[-1]) if len(accuracy) else math.nan
     ends, accuracy = thin(ends, *EPOCH_POINTS).high, thin(accuracy, *EPOCH_POINTS).mean
-    return Trace(count, _steps_a_point(count, points, raw), lines, ends, accuracy, latest)
+    return Trace(count, _steps_per_point(count, points, raw), lines, ends, accuracy, latest)
 
 
 def _all_traces(run, earlier):
