@@ -103,7 +103,7 @@ def words(root):
 def until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to be"
+        assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.01)
 
 
@@ -317,7 +317,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(folder, what):
     elif what == "read-only":
         where.mkdir(mode=0o500)
         if os.access(where, os.W_OK):
-            pytest.skip("whoever runs this test may write anywhere")
+            pytest.skip("the user of this test may write anywhere")
     with pytest.raises(ValueError, match=r"^The class board's folder .* cannot be written \(.*write in it\.$"):
         share(compared(), folder=where)
     assert list(folder.rglob("*.json")) == []
@@ -530,7 +530,7 @@ def test_what_is_no_ordinary_file_is_not_opened(folder, good, tmp_path, what):
     elif what == "a dangling link":
         bad.symlink_to(tmp_path / "nowhere")
     elif what == "a pipe":
-        os.mkfifo(bad)  # would hold up whoever opens it
+        os.mkfifo(bad)  # opening it would hang
     else:
         bad.mkdir()
     only_that_one_is_skipped(folder, "bad.json", "not an ordinary file")

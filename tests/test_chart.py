@@ -26,7 +26,7 @@ FINITE = {"wait_s": 0.002, "compute_s": 0.003, "memory": 300 * 2**20, "loss": 1.
 
 
 def run_of(steps, device="cpu", status="running", epochs=0, recipe=None, **columns):
-    """A run with ``steps`` steps; a column is a number, or a sequence with one a step."""
+    """A run with ``steps`` steps; a column is a number, or a sequence with one number per step."""
     run = Run(recipe or Recipe(batch_size=64))
     run.status, run.machine = status, {"device": device}
     figures = {name: np.broadcast_to(values, (steps,)) for name, values in (FINITE | columns).items()}

@@ -261,7 +261,11 @@ def _title(metric):
 
 
 def score_prediction(prediction: Prediction, comparison: Comparison) -> Table:
-    """Compares a prediction with what was measured; the rules are in ``speedkit.classroom.prediction``'s docstring.
+    """Compares a prediction with what was measured: ``sk.score_prediction(guess, result)``.
+
+    One point is for the direction, one more for a size inside the interval or within a factor of two of what was
+    measured. There is no score without a verdict, where the runs vary too much to tell, or for a prediction that was
+    committed after the comparison had started.
 
     Args:
         prediction: from :func:`predict`.

@@ -68,8 +68,8 @@ def ratio_ticks(left: float, right: float) -> list[float]:
 
 def _apart(ratios, gap):
     """The ratios that are at least ``gap`` apart, chosen outwards from the one nearest to 1."""
-    kept = []
+    chosen = []
     for ratio in sorted(ratios, key=lambda ratio: abs(math.log(ratio))):
-        if all(abs(math.log(ratio / other)) >= gap for other in kept):
-            kept.append(ratio)
-    return sorted(kept)
+        if all(abs(math.log(ratio / other)) >= gap for other in chosen):
+            chosen.append(ratio)
+    return sorted(chosen)

@@ -60,8 +60,8 @@ def _draw(axes, plot, steps):
     if len(plot.clipped):
         top = np.full(len(plot.clipped), plot.left.high)
         axes.plot(plot.clipped, top, marker=6, linestyle="", color=FIGURE_INK, markersize=5, clip_on=False)
-        beside = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
-        axes.text(1, 1.02, f"▲ {plot.clipped_words}", **beside, **plain | {"fontsize": 7.5})
+        place = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
+        axes.text(1, 1.02, f"▲ {plot.clipped_words}", **place, **plain | {"fontsize": 7.5})
     if plot.words:
         x, y, across = (0.5, 0.55, "center") if plot.empty else (0, 1.02, "left")
         axes.text(x, y, plot.words, transform=axes.transAxes, ha=across, va="bottom", **plain | {"fontsize": 7.5})
