@@ -100,7 +100,7 @@ def test_the_wrong_order_is_random_across_images():
 def test_the_figure_counts_the_different_pictures(quick):
     figure = lesson.same_picture(quick.but(augment="light", shift=3), epochs=6).figure
     titles = [part.get_suptitle() for part in figure.subfigs]
-    assert titles[1] == "augment, then cache (different pictures in 6 epochs: 1)"
+    assert titles[1] == "augment, then cache (different images in 6 epochs: 1)"
     assert int(titles[0].rstrip(")").split()[-1]) > 1
     assert len(figure.axes) == 12
 

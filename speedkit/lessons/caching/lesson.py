@@ -190,7 +190,7 @@ def variants(dataset, position: int, epochs: int) -> torch.Tensor:
 
 @drawn("One shoe, epoch by epoch, with both orders of cache and augmentation.")
 def same_picture(recipe: Recipe, epochs: int = 8) -> Picture:
-    """One shoe, epoch by epoch, with both orders; the titles count the different pictures."""
+    """One shoe, epoch by epoch, with both orders; the titles count the different images."""
     loaded = loading.drain(data.load(recipe.effective()))
     position = next(i for i, label in enumerate(loaded.train.labels.tolist()) if label in SHOES)
     figure = Figure(figsize=(8, 2.9), layout="constrained")
@@ -203,7 +203,7 @@ def same_picture(recipe: Recipe, epochs: int = 8) -> Picture:
         dataset = kind(loaded.train, caching.Ram((len(loaded.train.labels), *loaded.shape), shared=False), augment)
         images = variants(dataset, position, epochs)
         different = len(images.flatten(1).unique(dim=0))
-        part.suptitle(f"{title} (different pictures in {epochs} epochs: {different})", fontsize=9)
+        part.suptitle(f"{title} (different images in {epochs} epochs: {different})", fontsize=9)
         for epoch, axes in enumerate(part.subplots(1, epochs)):
             axes.imshow(images[epoch].permute(1, 2, 0).numpy(), cmap="gray_r", vmin=0, vmax=255)
             axes.set_axis_off()
