@@ -450,8 +450,11 @@ CHANGED = {
     "an infinite effect": (change("rows", 0, "effect", value=10**400), "input should be a valid number."),
     "a negative ratio": (change("rows", 0, "effect", value=-0.5), "rows.0: step_s has an impossible effect."),
     "a prediction of nothing": (change("rows", 0, "predicted_size", value=0), "step_s has an impossible effect."),
-    "half an interval": (change("rows", 0, "low", value=None), "step_s has half an interval."),
-    "an interval elsewhere": (change("rows", 0, "high", value=0.001), "has an interval without its effect."),
+    "half an interval": (change("rows", 0, "low", value=None), "step_s has an incomplete interval."),
+    "an interval elsewhere": (
+        change("rows", 0, "high", value=0.001),
+        "has an interval that does not contain its effect.",
+    ),
     "a share for a ratio": (change("rows", 0, "is_ratio", value=False), "step_s should say is_ratio True."),
     "a verdict of one's own": (change("rows", 0, "verdict", value="good"), "verdict='good' is not allowed: give lower"),
     "a metric twice": (change("rows", 1, "metric", value="step_s"), "a metric appears twice."),

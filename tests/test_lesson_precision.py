@@ -166,7 +166,7 @@ def test_without_bf16_hardware_there_is_nothing_to_hide(monkeypatch):
     monkeypatch.setattr(lesson.subprocess, "run", lambda *a, **k: pytest.fail("no second process is needed"))
     rows = lesson.with_and_without_hardware(MLP).rows
     assert rows[0][1:] == ["emulated", "7.00"]
-    assert rows[1][1].startswith("n/a: there are no bf16")
+    assert rows[1][1].startswith("n/a: no bf16")
 
 
 def test_the_other_process_finds_the_function_that_it_calls():

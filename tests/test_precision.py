@@ -112,7 +112,7 @@ def slow_fp16(monkeypatch, loop):
     """A processor without fp16, on which fp16 takes fifty times as long. Gives the list of the trials made."""
     trials = []
     monkeypatch.setattr(loop, "slowdown", lambda *a: trials.append(a) or 50.0)
-    monkeypatch.setattr(hardware, "_cpu_has", lambda *features: False)
+    monkeypatch.setattr(hardware, "_cpu_has", lambda *features, **more: False)
     hardware.machine.cache_clear()
     yield trials
     hardware.machine.cache_clear()

@@ -478,7 +478,7 @@ def test_a_comparison_says_that_other_runs_were_active(processes):
 def test_the_panel_says_who_else_is_there_before_and_during_a_run(quick, processes, monkeypatch):
     monkeypatch.setattr(queue.os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
     monkeypatch.setattr(other_work, "LOOK", 0.05)
-    assert Panel(quick).beside.value == ""
+    assert Panel(quick).other_work.value == ""
     first, second = processes(TRAINS), processes(TRAINS)
     first.hears("trains")
     second.hears("trains")
@@ -553,7 +553,7 @@ def test_other_processes_on_the_gpu_are_counted(monkeypatch, found, initialised,
     monkeypatch.setattr(queue, "load", lambda own: "")
     around = other_work.OtherWork(Recipe(device="cpu"))
     around.gpu = Gpu(torch.device("cpu"))
-    shown = {1: ["1 other process computes on this GPU."], 2: ["2 other processes compute on this GPU."]}
+    shown = {1: ["1 other process is using this GPU."], 2: ["2 other processes are using this GPU."]}
     assert around.look() == shown.get(count, [])
 
 
