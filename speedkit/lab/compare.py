@@ -38,7 +38,7 @@ def compare(
         variant: the recipe to compare; the differences between the two are tested.
         pairs: how many pairs of runs to make. A verdict needs at least 5.
         claims: the claims to judge, such as ``sk.CLAIMS["cache"]``.
-        target: a validation accuracy, above 0 and at most 1; the time to reach it is measured. Default: not measured.
+        target: a validation accuracy from 0.001 to 1; the time to reach it is measured. Default: not measured.
         train: makes one run, ``(recipe, run) -> generator``, as :func:`speedkit.train` does.
         progress: whether to show the progress bar.
 
