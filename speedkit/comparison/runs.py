@@ -37,8 +37,8 @@ def comparing(
     ``baseline.seed + i``. Which of the two comes first is drawn from ``baseline.seed``, each about equally often. To
     stop, close the generator: the finished pairs stay in the comparison. The test set is not touched.
 
-    target: a validation accuracy (0.001 to 1); the time to reach it is measured. train: (recipe, run) -> a generator that
-    makes one run. each_step: yield after every step as well, so that closing takes effect within one step.
+    target: a validation accuracy (0.001 to 1); the time to reach it is measured. train: (recipe, run) -> a generator
+        that makes one run. each_step: yield after every step as well, so that closing takes effect within one step.
 
     Raises:
         ValueError: pairs, target or a claim is not allowed. Errors of ``train`` are passed on, except
