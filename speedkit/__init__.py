@@ -33,8 +33,10 @@ _WHERE = {  # loaded on first use: a terminal or a GPU server needs none of it
     "comparing": "comparison.runs",
     "compare": "lab.compare",
     "Panel": "lab.panel",
+    "profile": "lab.profile",
     "table_of_runs": "lab.tables",
     "table_of_timings": "lab.tables",
+    "watch": "lab.watch",
     "Prediction": "classroom.prediction",
     "predict": "classroom.prediction",
     "score_prediction": "classroom.prediction",
@@ -69,6 +71,7 @@ __all__ = [
     "language",
     "machine",
     "predict",
+    "profile",
     "save_result",
     "saved_comparisons",
     "score_prediction",
@@ -77,6 +80,7 @@ __all__ = [
     "table_of_runs",
     "table_of_timings",
     "train",
+    "watch",
 ]
 
 

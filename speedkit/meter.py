@@ -76,7 +76,7 @@ class Meter:
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     def lap(self, loss):
-        """Ends the step: appends its row to the run. ``loss`` is a tensor with one value.
+        """Ends the step: appends its row to the run. ``loss`` is a tensor with one value, or None if it is not known.
 
         Raises:
             NotFinite: a loss is nan or infinite; a GPU can report it some steps late.
@@ -85,7 +85,7 @@ class Meter:
         if now - self.read_at > GAUGE_INTERVAL:
             self.memory, self.read_at = self.gauge(), now
         row = {"epoch": self.epoch, "t": now - self.started, "memory": self.memory}
-        row |= {"reads": self.reads - self.first_reads} | self.clock.lap(loss.detach(), now)
+        row |= {"reads": self.reads - self.first_reads} | self.clock.lap(None if loss is None else loss.detach(), now)
         step = self.run.step(**row)
         self.clock.collect()
         return step
@@ -155,8 +155,8 @@ class HostClock:
         self.wait_s = self.ready - asked
 
     def lap(self, loss, now):
-        value = loss.item()
-        if not math.isfinite(value):
+        value = math.nan if loss is None else loss.item()
+        if loss is not None and not math.isfinite(value):
             raise _not_finite(value, self.run.count)
         compute_s = now - self.ready
         return {"wait_s": self.wait_s, "compute_s": compute_s, "step_s": self.wait_s + compute_s, "loss": value}

@@ -49,9 +49,10 @@ class Run:
     first thousand training images, without augmentation.
     """
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, name: str = ""):
+        """name: what tables and charts call it, if not by the switches of its recipe."""
         self.smoke = smoke()
-        self.recipe = recipe
+        self.recipe, self.name = recipe, name
         self.machine: dict = {}
         self.status, self.reason = N_("new"), ""
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -165,7 +166,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        return self.recipe.label
+        return self.name or self.recipe.label
 
     def where_time_goes(self) -> str:
         """One sentence: where a step's time goes, and therefore which techniques can help."""

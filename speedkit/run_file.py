@@ -18,6 +18,7 @@ class RunFile(Strict):
     """What the file holds, by the names of the run's attributes."""
 
     recipe: Recipe
+    name: str = ""
     machine: dict
     status: str
     reason: StoredMessage
