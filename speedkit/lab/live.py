@@ -24,16 +24,16 @@ def live(run: Run, earlier=()):
     """Shows the chart of ``run``, and of earlier runs, in the cell that runs, while the body of the ``with`` trains.
 
     At the end it becomes an ordinary output: a picture, with text for where there are no pictures. Outside a notebook
-    nothing is shown.
+    nothing is shown. The ``with`` gives whether anything is.
     """
     if not in_notebook():
-        yield
+        yield False
         return
     handle, over = display({"text/plain": ""}, raw=True, display_id=True), threading.Event()
     thread = threading.Thread(target=_draw, args=(handle, run, earlier, over), name="speedkit live chart", daemon=True)
     thread.start()
     try:
-        yield
+        yield True
     finally:
         over.set()
         thread.join()

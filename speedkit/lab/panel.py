@@ -13,6 +13,7 @@ from speedkit import hardware
 from speedkit.lab import chart
 from speedkit.lab.controls import control_for, set_control
 from speedkit.lab.display import html_for_each, show_widget, style_sheet
+from speedkit.lab.live import live
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_this_cell_showed
 from speedkit.recipe import SWITCHES, Recipe
@@ -55,6 +56,7 @@ class Panel:
         self._runner: Runner | None = None
         self._ended, self._frames = threading.Event(), threading.Lock()
         self._progress: Progress | None = None
+        self._drawn_in_cell = False  # the chart moves in the cell that called :meth:`run`, where the learner looks
         self._keepsake = {"text/plain": _("No run has ended in this panel yet.")}
         self._handles = []
         self._build(front, settings)
@@ -170,7 +172,8 @@ class Panel:
         for name in switches.keys() & self.controls.keys():
             set_control(self.controls[name], getattr(recipe, name))
         runner = self._begin(recipe)
-        runner.here()
+        with live(runner.run, self._earlier()) as self._drawn_in_cell:
+            runner.here()
         if runner.run.count == 0:
             raise RuntimeError("The run ended without a single step.")
         return runner.run
@@ -190,7 +193,7 @@ class Panel:
     def _begin(self, recipe):
         stop_all()  # this panel's own run too: its last frame is then drawn before the new run's first one
         runner = Runner(recipe, lambda record: self._watch(runner, record))
-        self._runner, self._shown, self._progress = runner, runner.run, None
+        self._runner, self._shown, self._progress, self._drawn_in_cell = runner, runner.run, None, False
         self._other_work = OtherWork(recipe)
         self._show_problem("")
         self.where.value = ""
@@ -220,7 +223,8 @@ class Panel:
             if state != seen or self._other_work.due():
                 with self._frames:
                     if not ended.is_set() and state != seen:
-                        self._draw()  # first, because it takes longest: a browser draws together what is sent together
+                        if not self._drawn_in_cell:
+                            self._draw()  # first, because it takes longest: a browser draws together what comes together
                         self._show_progress(run)
                     if not ended.is_set() and self._other_work.due():
                         self._show_other_work()
