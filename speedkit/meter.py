@@ -58,12 +58,16 @@ class Meter:
         self.own = psutil.Process()
         self.run.scalars["memory_at_start"] = self.gauge()
         self.load = Load()
-        self.started = self.epoch_started = clock()
+        self.started = self.epoch_started = self.lapped = self.now()
         return self
+
+    def now(self) -> float:
+        """The run's own time: the clock without the seconds in which another run had its turn."""
+        return clock() - self.run.paused_s
 
     def waiting(self, loader, epoch: int):
         """The batches of one epoch on the device, (images, labels); measures the time spent in the loader."""
-        self.epoch, self.first_row, self.first_reads, self.epoch_started = epoch, self.run.count, self.reads, clock()
+        self.epoch, self.first_row, self.first_reads, self.epoch_started = epoch, self.run.count, self.reads, self.now()
         batches = iter(loader.epoch(epoch))
         while True:
             asked = clock()
@@ -84,18 +88,19 @@ class Meter:
         now = clock()
         if now - self.read_at > GAUGE_INTERVAL:
             self.memory, self.read_at = self.gauge(), now
-        row = {"epoch": self.epoch, "t": now - self.started, "memory": self.memory}
+        self.lapped = now - self.run.paused_s
+        row = {"epoch": self.epoch, "t": self.lapped - self.started, "memory": self.memory}
         row |= {"reads": self.reads - self.first_reads} | self.clock.lap(loss.detach(), now)
         step = self.run.step(**row)
         self.clock.collect()
         return step
 
     def end_epoch(self, evaluated: dict):
-        """Appends the epoch's row to the run. ``evaluated``: losses, accuracies and ``evaluate_s``."""
+        """Appends the epoch's row to the run. ``evaluated``: losses and accuracies, measured since the last step."""
         self.clock.collect(wait=True)
-        losses, now = self.run.column("loss")[self.first_row :], clock()
+        losses, now = self.run.column("loss")[self.first_row :], self.now()
         row = {"steps": self.run.count, "t": now - self.started, "reads": self.reads - self.first_reads}
-        row["train_s"] = now - self.epoch_started - evaluated["evaluate_s"]
+        row |= {"train_s": self.lapped - self.epoch_started, "evaluate_s": now - self.lapped}
         row["train_loss"] = float(losses.mean()) if len(losses) else math.nan
         return self.run.epoch(**row, **evaluated)
 
