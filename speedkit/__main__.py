@@ -18,6 +18,7 @@ from speedkit.hardware import machine
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.errors import NotFinite
+from speedkit.support.explain import advice
 from speedkit.support.messages import language
 from speedkit.support.settings import learner_folder
 from speedkit.support.strict import choices
@@ -85,6 +86,10 @@ def main(arguments=None) -> int:
         code = 0
     except (ValueError, NotFinite, OSError) as error:
         print(f"speedkit: {error}", file=sys.stderr)
+    except Exception as error:
+        if not (known := advice(error)):
+            raise
+        print(f"speedkit: {known}", file=sys.stderr)
     except KeyboardInterrupt:
         print("Stopped.")
         code = 130

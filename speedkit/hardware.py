@@ -2,6 +2,7 @@
 
 import os
 import platform
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
@@ -40,6 +41,11 @@ class Machine:
         """The kind of its device: "cpu", "cuda" or "mps"."""
         return self.device.split(":")[0]
 
+    @property
+    def half(self) -> str:
+        """The 16-bit format to train in here: "bf16", or "fp16" on a GPU that has to emulate bf16."""
+        return "bf16" if self.kind == "cpu" or self.bf16 else "fp16"
+
     def to_dict(self) -> dict:
         return asdict(self)
 
@@ -55,20 +61,13 @@ class Machine:
     def limits(self) -> list[str]:
         """What this machine cannot show, one sentence per limit."""
         formats = {"TF32": self.tf32, "bf16": self.bf16, "fp16": self.fp16}
+        lacking = "/".join(name for name, there in formats.items() if there is False)
         if self.kind == "cuda":
-            lacking = "/".join(name for name, there in formats.items() if not there)
-            return [_("This GPU has no tensor cores for {formats}.", formats=lacking)] if lacking else []
-        limits = [_("There is no NVIDIA GPU here: TF32 and GPU power are n/a.")]
-        if lacking := "/".join(name for name in ("bf16", "fp16") if formats[name] is False):
-            limits.append(_("On this processor, torch emulates training in {formats}.", formats=lacking))
-        if unknown := "/".join(name for name in ("bf16", "fp16") if formats[name] is None):
-            limits.append(_("Whether this processor has hardware for {formats} is not known here.", formats=unknown))
-        if self.kind == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
-            spinning = _(
-                "torch was loaded before speedkit could set how long its threads spin: beside a busy browser, training "
-                "can be many times slower. Restart the kernel and import speedkit first."
-            )
-            limits.append(spinning)
+            limits = [_("This GPU has no hardware for {formats}.", formats=lacking)] if lacking else []
+        elif self.kind == "mps":
+            limits = [_("Training on Apple's GPU has not been tested. TF32 and GPU power are n/a.")]
+        else:
+            limits = self._limits_of_a_processor(formats)
         if self.cores < 4:
             limits.append(
                 ngettext(
@@ -77,6 +76,23 @@ class Machine:
                     self.cores,
                 )
             )
+        return limits
+
+    def _limits_of_a_processor(self, formats):
+        from speedkit.gpu import choose  # here, because no training needs it
+
+        unused = _(choose()[1]) if choose()[1] else _("There is no NVIDIA GPU here.")
+        limits = [_("{why} TF32 and GPU power are n/a.", why=unused)]
+        if lacking := "/".join(name for name in ("bf16", "fp16") if formats[name] is False):
+            limits.append(_("On this processor, torch emulates training in {formats}.", formats=lacking))
+        if unknown := "/".join(name for name in ("bf16", "fp16") if formats[name] is None):
+            limits.append(_("Whether this processor has hardware for {formats} is not known here.", formats=unknown))
+        if "OMP_WAIT_POLICY" not in os.environ:
+            spinning = _(
+                "torch was loaded before speedkit could set how long its threads spin: beside a busy browser, training "
+                "can be many times slower. Restart the kernel and import speedkit first."
+            )
+            limits.append(spinning)
         return limits
 
     def __repr__(self):
@@ -137,10 +153,10 @@ class Machine:
 
 @cache
 def machine(device: str = "auto") -> Machine:
-    """This machine, training on ``device`` ("auto" takes a CUDA GPU, else Apple's MPS, else the CPU).
+    """This machine, training on ``device`` ("auto" takes a CUDA GPU that torch can use, else the CPU).
 
     Raises:
-        CannotRun: there is no such device here.
+        CannotRun: there is no such device here, or torch cannot use it; the message says what to do.
     """
     device = _resolve(device)
     kind = device.split(":")[0]
@@ -149,6 +165,8 @@ def machine(device: str = "auto") -> Machine:
         ampere = properties.major >= 8
         own = {"name": properties.name, "device_memory": properties.total_memory}
         own |= {"bf16": ampere, "tf32": ampere, "fp16": properties.major >= 7}
+        if torch.version.hip:  # AMD's numbers mean something else
+            own |= {"bf16": torch.cuda.is_bf16_supported(including_emulation=False), "tf32": False, "fp16": True}
     elif kind == "mps":
         own = {"name": f"{_processor()} GPU", "device_memory": torch.mps.recommended_max_memory()}
         own |= {"bf16": True, "tf32": False, "fp16": True}
@@ -159,6 +177,11 @@ def machine(device: str = "auto") -> Machine:
     own |= {"system": platform.system(), "python": platform.python_version(), "torch": torch.__version__}
     own["versions"] = {name: _version(name) for name in ("speedkit", "torch", "torchvision", "numpy", "ipywidgets")}
     return Machine(device=device, cores=cores(), memory=_memory(), **own)
+
+
+def in_use(device: str):
+    """A context in which ``device`` is this thread's current one: events, streams and pinned memory belong to it."""
+    return torch.cuda.device(device) if device.startswith("cuda") else nullcontext()
 
 
 def allowed_cores() -> list[int]:
@@ -175,12 +198,24 @@ def cores() -> int:
 
 def _resolve(device):
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if not torch.cuda.is_available():
+            return "cpu"
+        from speedkit.gpu import choose  # here and below, because a CPU has no use for it
+
+        index, __ = choose()
+        return "cpu" if index is None else f"cuda:{index}"
     if device.startswith("cuda"):
-        count = torch.cuda.device_count()
+        from speedkit.gpu import choose, problem
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = int(device.partition(":")[2] or 0)
         if index >= count:
-            raise CannotRun(f"device={device!r}: torch finds {count or 'no'} CUDA GPUs here; choose device='auto'.")
+            why = choose()[1] if not count else ""
+            raise CannotRun(
+                why or f"device={device!r}: torch finds {count or 'no'} CUDA GPUs here; choose device='auto'."
+            )
+        if why := problem(index):
+            raise CannotRun(why)
         return f"cuda:{index}"
     if device == "mps" and not torch.backends.mps.is_available():
         raise CannotRun("device='mps': torch finds no Apple GPU here; choose device='auto'.")

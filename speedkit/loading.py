@@ -1,6 +1,7 @@
 """Batches: where caching, workers and augmentation meet."""
 
 import hashlib
+import math
 import os
 import shutil
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 import torch
 
 from speedkit.recipe import Recipe
-from speedkit.support.errors import DataError
-from speedkit.support.messages import N_
+from speedkit.support.errors import CannotRun, DataError
+from speedkit.support.messages import N_, Message
 from speedkit.support.settings import generated_folder
 from speedkit.tasks.images import Data
 from speedkit.techniques import augmentation, caching, workers
@@ -149,8 +150,26 @@ def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
     """
     if recipe.cache != "device":
         return Loader(recipe, data, device, dataset)
+    _look_before_the_leap(recipe, data, device)
     images, _ = yield from data.train.read_first(len(data.train.labels), N_("training images copied to the device"))
     return DeviceLoader(recipe, data, images, device)
+
+
+def _look_before_the_leap(recipe, data, device):
+    # The images themselves; with augmentation, also their mirror images, and both again with their padding.
+    needed = len(data.train.labels) * int(np.prod(data.shape)) * (1 if recipe.augment == "off" else 6)
+    free = torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else math.inf
+    if needed > free:
+        raise CannotRun(
+            Message(
+                N_(
+                    "cache='device' needs {needed} MiB on the GPU, and {free} MiB are free: choose cache='ram' or a "
+                    "smaller subset."
+                ),
+                needed=f"{needed / 2**20:.0f}",
+                free=f"{free / 2**20:.0f}",
+            )
+        )
 
 
 def shared_memory_free() -> int | None:

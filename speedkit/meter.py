@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from speedkit.support.messages import N_, Message, template
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
 SLOTS = 4096  # steps that the device may be behind before the host waits for it
+IDLE = 20e-6  # seconds: between two kernels that are both queued, a GPU is idle for less
 DISTURBED = 0.15  # above this share taken by other programs, a run's times cannot be trusted
 NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")  # parts of a core's time; "user" already includes what guests use
 OTHER_PROGRAMS = N_(
@@ -38,33 +40,44 @@ class Pending(NamedTuple):
 class Meter:
     """Times the steps of one run and writes them into its columns. A context manager around the whole training.
 
-    On a CPU the host's clock is right. CUDA and MPS queue their work: events are recorded around each step and read
-    once they have happened, without synchronising, and so is the loss. There, waiting for data is the time in which
-    the device was idle *and* the loop was blocked by the loader.
+    On a CPU the host's clock is right. CUDA queues its work: events are recorded around each step and read once they
+    have happened, without synchronising, and so is the loss. There, waiting for data is the time in which the device
+    was idle *and* the loop was blocked by the loader.
     """
 
-    def __init__(self, run: Run, device: str, processes=list):
-        """processes: () -> the worker processes, to count their memory."""
+    def __init__(self, run: Run, device: str, processes=list, *, gauge=None, event=None):
+        """processes: () -> the worker processes, to count their memory.
+
+        gauge: () -> bytes of memory: the most since it was last read, or those of now. event: () -> a new event with
+        ``record(stream)``, ``query()``, ``synchronize()`` and ``elapsed_time(end)``. Default: those of the device.
+        """
         self.run, self.kind, self.processes = run, device.split(":")[0], processes
         self.device = torch.device(device)
-        self.clock = HostClock(run) if self.kind == "cpu" else EventClock(run, self.kind)
-        self.memory, self.read_at, self.peak = math.nan, -math.inf, math.nan
-        self.epoch, self.reads = 0, 0
+        queued = event or self.kind == "cuda"
+        self.clock = EventClock(run, self.device, event) if queued else HostClock(run, self.kind == "mps")
+        self.gauge = gauge or {"cuda": self._allocated, "mps": self._of_driver}.get(self.kind, self.host_memory)
+        self.memory, self.read_at, self.peak, self.reserved = math.nan, -math.inf, math.nan, math.nan
+        self.epoch, self.reads, self.gpu = 0, 0, None
 
     def __enter__(self):
         if self.kind == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        self.gpu = Gpu(self.device) if self.kind == "cuda" else None
+            from speedkit.gpu import Gpu  # here, because a CPU has no use for it
+
+            self.gpu = Gpu(self.device)
         self.own = psutil.Process()
         self.run.scalars["memory_at_start"] = self.gauge()
         self.load = Load()
-        self.started = self.epoch_started = clock()
+        self.started = self.epoch_started = self.lapped = self.now()
         return self
+
+    def now(self) -> float:
+        """The run's own time: the clock without the seconds in which another run had its turn."""
+        return clock() - self.run.paused_s
 
     def waiting(self, loader, epoch: int):
         """The batches of one epoch on the device, (images, labels); measures the time spent in the loader."""
-        self.epoch, self.first_row, self.first_reads, self.epoch_started = epoch, self.run.count, self.reads, clock()
-        batches = iter(loader.epoch(epoch))
+        self.epoch, self.first_row, self.first_reads, self.epoch_started = epoch, self.run.count, self.reads, self.now()
+        batches, beside = iter(loader.epoch(epoch)), {"non_blocking": self.kind == "cuda"}  # on MPS it spoils the batch
         while True:
             asked = clock()
             batch = next(batches, None)
@@ -73,7 +86,7 @@ class Meter:
             images, labels, reads = batch
             self.reads += reads
             self.clock.start(asked)
-            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+            yield images.to(self.device, **beside), labels.to(self.device, **beside)
 
     def lap(self, loss):
         """Ends the step: appends its row to the run. ``loss`` is a tensor with one value, or None if it is not known.
@@ -81,34 +94,47 @@ class Meter:
         Raises:
             NotFinite: a loss is nan or infinite; a GPU can report it some steps late.
         """
+        row = {"epoch": self.epoch} | self.clock.lap(None if loss is None else loss.detach())
         now = clock()
         if now - self.read_at > GAUGE_INTERVAL:
-            self.memory, self.read_at = self.gauge(), now
-        row = {"epoch": self.epoch, "t": now - self.started, "memory": self.memory}
-        row |= {"reads": self.reads - self.first_reads} | self.clock.lap(None if loss is None else loss.detach(), now)
+            self.memory, self.read_at = self._read_gauge(), now
+        self.lapped = now - self.run.paused_s
+        row |= {"t": self.lapped - self.started, "memory": self.memory, "reads": self.reads - self.first_reads}
         step = self.run.step(**row)
         self.clock.collect()
         return step
 
-    def end_epoch(self, evaluated: dict):
-        """Appends the epoch's row to the run. ``evaluated``: losses, accuracies and ``evaluate_s``."""
+    def end_steps(self):
+        """Ends an epoch's steps: waits until the device has finished them. What follows is evaluation."""
         self.clock.collect(wait=True)
-        losses, now = self.run.column("loss")[self.first_row :], clock()
+        self._read_gauge()
+        self.lapped = self.now()
+
+    def end_epoch(self, evaluated: dict):
+        """Appends the epoch's row to the run. ``evaluated``: losses and accuracies, measured since the last step."""
+        losses, now = self.run.column("loss")[self.first_row :], self.now()
         row = {"steps": self.run.count, "t": now - self.started, "reads": self.reads - self.first_reads}
-        row["train_s"] = now - self.epoch_started - evaluated["evaluate_s"]
+        row |= {"train_s": self.lapped - self.epoch_started, "evaluate_s": now - self.lapped}
         row["train_loss"] = float(losses.mean()) if len(losses) else math.nan
+        scalars, memory = self.run.scalars, self.gauge()  # of the evaluation: not part of the training's peak
+        scalars["evaluate_memory"] = max(memory, scalars.get("evaluate_memory", memory))
         return self.run.epoch(**row, **evaluated)
 
-    def gauge(self) -> float:
-        """Bytes now: allocated on the device, or the resident set of this process and its workers."""
-        if self.kind == "cuda":
-            memory = torch.cuda.memory_allocated(self.device)
-        elif self.kind == "mps":
-            memory = torch.mps.current_allocated_memory()
-        else:
-            memory = self.host_memory()
-        self.peak = max(memory, self.peak) if self.peak == self.peak else float(memory)
-        return float(memory)
+    def _read_gauge(self):
+        memory = self.gauge()
+        self.peak = max(memory, self.peak) if self.peak == self.peak else memory
+        return memory
+
+    def _allocated(self):
+        # Between two steps nothing but the weights is left, so the peak since the last reading is what counts.
+        stats = torch.cuda.memory_stats(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before, reserved = self.run.scalars.get("memory_before", 0.0), float(stats.get("reserved_bytes.all.peak", 0))
+        self.reserved = max(reserved, self.reserved) if self.reserved == self.reserved else reserved
+        return max(0.0, stats.get("allocated_bytes.all.peak", 0) - before)
+
+    def _of_driver(self):
+        return float(torch.mps.driver_allocated_memory())
 
     def host_memory(self) -> float:
         """Bytes of main memory: the resident sets of this process and its workers; shared pages count once per process.
@@ -127,13 +153,13 @@ class Meter:
     def __exit__(self, kind, *_):
         if kind is None or kind is GeneratorExit:
             self.clock.collect(wait=True)
-        self.gauge()
+            self._read_gauge()
         share = self.load.others_share()
         scalars = {"peak_memory": self.peak, "host_memory": self.host_memory(), "reads": float(self.reads)}
-        if self.kind == "cuda":
-            scalars["peak_memory"] = float(torch.cuda.max_memory_allocated(self.device))
-            scalars["reserved_memory"] = float(torch.cuda.max_memory_reserved(self.device))
-            scalars |= self.gpu.readings()
+        if self.gpu:
+            scalars |= {"reserved_memory": self.reserved} | self.gpu.readings()
+            if note := self.gpu.note():
+                self.run.note(note)
         self.run.scalars |= scalars | {"others_share": share}
         if share > DISTURBED:
             self.run.note(Message(OTHER_PROGRAMS, share=f"{100 * share:.0f}"))
@@ -145,70 +171,90 @@ def other_programs_note(notes: list[str]) -> str:
 
 
 class HostClock:
-    """Step times by the host's clock, for a device that computes while the host waits: the CPU."""
+    """Step times by the host's clock, for a device that computes while the host waits, as a CPU does."""
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, run, waits=False):
+        """waits: the device queues its work, so a step ends when its loss has been read (MPS)."""
+        self.run, self.waits = run, waits
 
     def start(self, asked):
         self.ready = clock()
         self.wait_s = self.ready - asked
 
-    def lap(self, loss, now):
+    def lap(self, loss):
+        end = clock()
         value = math.nan if loss is None else loss.item()
+        end = clock() if self.waits else end
         if loss is not None and not math.isfinite(value):
             raise _not_finite(value, self.run.count)
-        compute_s = now - self.ready
-        return {"wait_s": self.wait_s, "compute_s": compute_s, "step_s": self.wait_s + compute_s, "loss": value}
+        step = {"wait_s": self.wait_s, "load_s": self.wait_s, "compute_s": end - self.ready, "loss": value}
+        return step | {"step_s": self.wait_s + step["compute_s"]}
 
     def collect(self, wait=False):
         pass
 
 
 class EventClock:
-    """Step times by events in the device's queue, read once they have happened. Losses arrive in pinned memory."""
+    """Step times by events in the device's queue, read once they have happened. Losses arrive in pinned memory.
 
-    def __init__(self, run, kind):
-        self.run = run
-        self.event = torch.cuda.Event if kind == "cuda" else torch.mps.Event
-        self.losses = torch.empty(SLOTS, pin_memory=kind == "cuda")
+    ``host_bound``, a scalar of the run: the share of steps before which the device had nothing to do although the batch
+    was there, because the host orders work more slowly than the device does it.
+    """
+
+    def __init__(self, run, device, event=None):
+        self.run, cuda = run, device.type == "cuda"
+        self.stream = torch.cuda.current_stream(device) if cuda else None  # looking it up at each record takes longer
+        self.event = event or partial(torch.cuda.Event, enable_timing=True)
+        losses = torch.full((SLOTS,), math.nan, pin_memory=cuda)
+        self.slots, self.losses = losses.unbind(), losses.numpy()  # both are views: indexing a tensor takes longer
         self.pending, self.spare, self.last_end = deque(), [], None
+        self.host_bound, self.followed, self.reports = 0, 0, False
 
     def start(self, asked):
         self.wait_s = clock() - asked
         self.begun = self._event()
-        self.begun.record()
+        self.begun.record(self.stream)
 
-    def lap(self, loss, now):
-        self.losses[self.run.count % SLOTS].copy_(loss, non_blocking=True)
+    def lap(self, loss):
+        self.reports = loss is not None
+        if self.reports:
+            self.slots[self.run.count % SLOTS].copy_(loss, non_blocking=True)
         end = self._event()
-        end.record()
+        end.record(self.stream)
         self.pending.append(Pending(self.run.count, self.wait_s, self.begun, end))
-        return {}
+        return {"load_s": self.wait_s}
 
     def collect(self, wait=False):
         """Fills in the rows of the steps that the device has finished; with ``wait``, waits for all of them."""
         if wait and self.pending:
             self.pending[-1].end.synchronize()
-        while self.pending and (len(self.pending) >= SLOTS - 1 or self.pending[0].end.query()):
-            row, wait_s, start, end = self.pending.popleft()
-            end.synchronize()  # waits only when the ring is full
+        while self.pending:
+            row, wait_s, start, end = self.pending[0]
+            if not end.query():
+                if len(self.pending) < SLOTS - 1:
+                    break
+                end.synchronize()  # the ring is full
+            self.pending.popleft()
             compute_s = start.elapsed_time(end) / 1000
             idle_s = self.last_end.elapsed_time(start) / 1000 if self.last_end else wait_s
             columns = self.run.steps
             columns["wait_s"][row], columns["compute_s"][row] = min(wait_s, idle_s), compute_s
             columns["step_s"][row] = idle_s + compute_s
             columns["loss"][row] = value = float(self.losses[row % SLOTS])
+            if self.last_end:
+                self.followed += 1
+                self.host_bound += idle_s - wait_s > IDLE
+                self.run.scalars["host_bound"] = self.host_bound / self.followed
             self.spare += [start] if self.last_end is None else [start, self.last_end]
             self.last_end = end
-            if not math.isfinite(value):
+            if self.reports and not math.isfinite(value):
                 raise _not_finite(value, row)
         if wait and self.last_end:  # an epoch has ended: its evaluation is not part of the next step
             self.spare.append(self.last_end)
             self.last_end = None
 
     def _event(self):
-        return self.spare.pop() if self.spare else self.event(enable_timing=True)
+        return self.spare.pop() if self.spare else self.event()
 
 
 class Load:
@@ -241,35 +287,6 @@ class Load:
         lost = min(waited - throttled, max(0.0, others)) + min(throttled, max(0.0, container - own))
         lost = min(lost, unused)
         return lost / (own + lost) if lost else 0.0
-
-
-class Gpu:
-    """Energy and utilisation of an NVIDIA GPU, by NVML; nan if the driver or the library does not report them."""
-
-    def __init__(self, device):
-        self.handle, self.joules = None, math.nan
-        with contextlib.suppress(Exception):
-            import pynvml
-
-            pynvml.nvmlInit()
-            uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-            self.handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-            self.joules = self._joules()
-
-    def _joules(self):
-        import pynvml
-
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000
-
-    def readings(self) -> dict:
-        """Joules used so far, and the share of recent time in which the GPU was busy."""
-        readings = {"energy_j": math.nan, "utilisation": math.nan}
-        with contextlib.suppress(Exception):
-            import pynvml
-
-            readings["energy_j"] = self._joules() - self.joules
-            readings["utilisation"] = pynvml.nvmlDeviceGetUtilizationRates(self.handle).gpu / 100
-        return readings
 
 
 def _core_seconds():

@@ -17,7 +17,7 @@ from speedkit.support.messages import N_, _, message_of, ngettext
 from speedkit.support.settings import smoke
 from speedkit.support.units import number, percent, seconds, size
 
-STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss", "reads")
+STEP_COLUMNS = ("epoch", "t", "wait_s", "load_s", "compute_s", "step_s", "memory", "loss", "reads")
 EPOCH_COLUMNS = ("steps", "t", "train_s", "evaluate_s", "reads")
 EPOCH_COLUMNS += ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
@@ -62,6 +62,7 @@ class Run:
         self.steps = {name: array("d") for name in STEP_COLUMNS}
         self.epochs = {name: array("d") for name in EPOCH_COLUMNS}
         self.count = 0  # complete rows in steps: a reader in another thread stays below it
+        self.paused_s = 0.0  # seconds in which another run had its turn; they count for no time of this one
 
     # Recording, for the training loop
 

@@ -1,5 +1,6 @@
 """The file of a run: its recipe, its machine, and its columns as JSON."""
 
+import math
 from array import array
 from pathlib import Path
 
@@ -55,7 +56,12 @@ def load(path) -> Run:
         content = RunFile(**fields)
         run = Run(content.recipe)
         vars(run).update(content)
-        run.steps = {name: array("d", content.steps[name]) for name in STEP_COLUMNS}
-        run.epochs = {name: array("d", content.epochs[name]) for name in EPOCH_COLUMNS}
+        run.steps = _columns(content.steps, STEP_COLUMNS)
+        run.epochs = _columns(content.epochs, EPOCH_COLUMNS)
     run.count = len(run.steps["t"])
     return run
+
+
+def _columns(stored, names):
+    nothing = [math.nan] * len(stored["t"])
+    return {name: array("d", stored.get(name, nothing)) for name in names}  # earlier versions had fewer columns

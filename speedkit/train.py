@@ -1,8 +1,8 @@
 """The training loop on one page, with each of the six techniques in its place."""
 
+import threading
 import time
 from contextlib import closing
-from functools import cache
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from speedkit.loading import Images, drain, make_loader
 from speedkit.meter import Meter
 from speedkit.recipe import Recipe
 from speedkit.run import Run
+from speedkit.support import errors
 from speedkit.support.errors import CannotRun
 from speedkit.support.messages import N_, Message
 from speedkit.tasks import Progress
@@ -21,6 +22,7 @@ from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_for_training
 
 EVALUATED = N_("images evaluated")
+PIXELS = 2**22  # evaluated at a time: more would need more memory than the training
 TOO_SLOW = 3  # times as long as in fp32: fp16 is then refused on a CPU, unless Recipe.allow_slow
 
 
@@ -46,11 +48,8 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         raise ValueError("The run was made for another recipe: give train the same one as Run.")
     run.recipe = recipe
     with run.recording():
-        warm_up_torch()
-        began = time.perf_counter()
-        machine = hardware.machine(recipe.device)
-        run.machine, device = machine.to_dict(), machine.device
-        run.notes += machine.check(recipe)
+        machine = prepare(recipe, run)
+        device, began = machine.device, time.perf_counter()
         data = yield from load(recipe)
         model = new_model(recipe, data).to(device)
         if on_model:
@@ -63,6 +62,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         stopper = EarlyStopping(recipe.early_stopping, recipe.min_delta)
         workers = 0 if recipe.cache == "device" else recipe.workers
         with (
+            hardware.in_use(device),
             closing(loader),
             threads_for_training(workers, machine.cores),
             Precision(recipe.precision, device) as precision,
@@ -78,6 +78,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
                     yield meter.lap(loss)
                     if run.count == run.total_steps:
                         break
+                meter.end_steps()
                 yield meter.end_epoch((yield from evaluate(model, data, precision)))
                 if stopper.should_stop(run.last("validation_loss"), model) or run.count == run.total_steps:
                     break
@@ -95,7 +96,8 @@ def fit(recipe: Recipe, *, on_model=None, dataset=Images) -> Run:
 
     To watch the run or stop it, iterate over :func:`train` instead.
     """
-    return drain(train(recipe, on_model=on_model, dataset=dataset))
+    with errors.releasing():
+        return drain(train(recipe, on_model=on_model, dataset=dataset))
 
 
 def first_batch(recipe: Recipe):
@@ -120,26 +122,56 @@ def new_model(recipe, data) -> nn.Module:
 
 
 def refuse_if_slow(recipe, machine, model, data):
-    """Raises CannotRun if fp16 is very slow on this CPU: torch emulates it without a warning. It times three steps."""
-    if machine.kind != "cpu" or recipe.precision != "fp16" or machine.fp16 or recipe.allow_slow:
+    """Raises CannotRun if a format that torch emulates here, without a warning, is very slow. It times three steps.
+
+    That is fp16 on a CPU, and bf16 on a GPU older than Ampere, where convolutions then leave cuDNN.
+    """
+    emulated = {"cpu": ("fp16", machine.fp16), "cuda": ("bf16", machine.bf16)}.get(machine.kind)
+    if emulated is None or recipe.precision != emulated[0] or emulated[1] or recipe.allow_slow:
         return
     images, labels = data.probe
     batch = min(recipe.batch_size, 64)
-    times = slowdown(recipe.precision, model, images[:batch], labels[:batch])
+    some = (part[:batch].to(machine.device) for part in (images, labels))
+    times = slowdown(recipe.precision, model, *some)
     if times > TOO_SLOW:
         raise CannotRun(
             Message(
-                "Three fp16 steps took {times} times as long as three fp32 steps on this processor: choose bf16 or "
-                "fp32, or set allow_slow=True to train in fp16 anyway.",
+                "Three {precision} steps took {times} times as long as three fp32 steps on {name}: choose {other} or "
+                "fp32, or set allow_slow=True to train in {precision} anyway.",
                 times=f"{times:.0f}",
+                precision=recipe.precision,
+                name=machine.name,
+                other=machine.half,
             )
         )
 
 
-@cache
-def warm_up_torch():
-    """Triggers torch's lazy imports (about 1 s at a process's first optimizer), so that no run is charged for them."""
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+def prepare(recipe, run) -> hardware.Machine:
+    """Looks at the machine and starts the device, so that no run is charged for it; errors as in :func:`train`."""
+    machine = hardware.machine(recipe.device)
+    run.machine = machine.to_dict()
+    run.notes += machine.check(recipe)
+    warm_up_torch(machine.device)
+    if machine.kind == "cuda":  # other networks in this kernel, and the libraries' own memory
+        run.scalars["memory_before"] = float(torch.cuda.memory_allocated(machine.device))
+    return machine
+
+
+def warm_up_torch(device: str = "cpu"):
+    """Triggers what torch does late: imports (about 1 s), and on a GPU in each thread its libraries' start."""
+    if device in vars(_warm):
+        return
+    with hardware.in_use(device):
+        layers = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(36, 1)).to(device)
+        optimizer = torch.optim.SGD(layers.parameters(), lr=0.0)
+        layers(torch.ones(1, 1, 8, 8, device=device)).sum().backward()
+        optimizer.step()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+    vars(_warm)[device] = True
+
+
+_warm = threading.local()
 
 
 def optimization(recipe, model, batches: int):
@@ -150,11 +182,12 @@ def optimization(recipe, model, batches: int):
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    rate = recipe.learning_rate
+    # Fused: few kernels, and with fp16 it skips a step on the GPU, where the other kinds make the host wait to know.
+    rate, fused = recipe.learning_rate, next(model.parameters()).is_cuda
     if recipe.optimizer == "adam":
-        optimizer = torch.optim.AdamW(groups, lr=rate)
+        optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
     else:
-        optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+        optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=fused)
     if recipe.schedule == "constant":
         return optimizer, lambda: None
     shape = {"anneal_strategy": "linear", "div_factor": 10, "final_div_factor": 10, "cycle_momentum": False}
@@ -169,21 +202,22 @@ def total_steps(recipe, batches: int) -> int:
 
 
 def evaluate(model, data, precision):
-    """Losses, accuracies and ``evaluate_s``, in evaluation mode, as a dict. A generator, like :func:`score`."""
-    start = time.perf_counter()
+    """Losses and accuracies in evaluation mode, as a dict. A generator, like :func:`score`."""
     loss, accuracy = yield from score(model, *data.validation, precision)
     _, train_accuracy = yield from score(model, *data.probe, precision)
-    scores = {"validation_loss": loss, "validation_accuracy": accuracy, "train_accuracy": train_accuracy}
-    return scores | {"evaluate_s": time.perf_counter() - start}
+    return {"validation_loss": loss, "validation_accuracy": accuracy, "train_accuracy": train_accuracy}
 
 
-def score(model, images, labels, precision, batch_size: int = 500):
+def score(model, images, labels, precision, batch_size: int | None = None):
     """Mean loss and accuracy of ``model`` on images uint8 [N, C, H, W] and labels int64 [N].
+
+    batch_size: images at a time; default: as many as have four million pixels, at least 32 and at most 500.
 
     A generator: it yields :class:`Progress` after each batch, so that a run can be stopped here too.
     """
     model.eval()
     device = next(model.parameters()).device
+    batch_size = batch_size or min(500, max(32, PIXELS // images[0].numel()))
     totals = torch.zeros(2, device=device)
     for start in range(0, len(labels), batch_size):
         batch = slice(start, start + batch_size)

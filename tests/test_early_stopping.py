@@ -103,7 +103,7 @@ def fake_losses(monkeypatch, loop, losses):
     def evaluate(model, data, precision):
         seen.append([p.detach().clone() for p in model.parameters()])
         yield from ()
-        return {"validation_loss": next(ahead), "validation_accuracy": 0.5, "train_accuracy": 0.5, "evaluate_s": 0.0}
+        return {"validation_loss": next(ahead), "validation_accuracy": 0.5, "train_accuracy": 0.5}
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     return seen

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from speedkit.comparison.metrics import DIRECTIONS, HIGHER, LOWER, METRICS, NO_DIFFERENCE, NOT_AVAILABLE, SAME, TOO_FEW
+from speedkit.comparison.metrics import DIRECTIONS, HIGHER, LOWER, METRICS, NO_DIFFERENCE, SAME, WITHOUT_VERDICT
 from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import margin_of
 from speedkit.recipe import SWITCHES, Recipe
@@ -217,7 +217,7 @@ def _unscored(guess, comparison, row):
             before=repr(before),
             after=repr(after),
         )
-    if row.verdict in (TOO_FEW, NOT_AVAILABLE):
+    if row.verdict in WITHOUT_VERDICT:
         return f"{_(row.verdict)}, {_(row.why)}"
     late = guess.is_late(comparison)
     return _("the prediction was committed after the comparison had started") if late else ""

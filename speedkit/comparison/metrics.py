@@ -16,7 +16,8 @@ from speedkit.support.units import number, percent, seconds, size
 LOWER, HIGHER, NO_DIFFERENCE = N_("lower"), N_("higher"), N_("no difference detected")
 SAME = N_("same")
 DIRECTIONS = (LOWER, SAME, HIGHER)
-TOO_FEW, NOT_AVAILABLE = N_("too few pairs to judge"), N_("n/a")
+TOO_FEW, NOT_AVAILABLE, NOT_JUDGED = N_("too few pairs to judge"), N_("n/a"), N_("not judged")
+WITHOUT_VERDICT = (TOO_FEW, NOT_AVAILABLE, NOT_JUDGED)
 HELD, DID_NOT_HOLD = N_("held here"), N_("did not hold here")
 OPPOSITE, CANNOT_TELL = N_("the opposite"), N_("cannot tell")
 
@@ -37,12 +38,17 @@ class Metric:
     def is_ratio(self) -> bool:
         return self.unit != "share"
 
-    def text(self, value: float) -> str:
-        """A value in words, with its unit."""
-        if not math.isfinite(value):
-            return _(NOT_AVAILABLE)
-        words = {"s": seconds, "bytes": size, "images": number, "J": lambda joules: f"{joules:.3g} J", "share": percent}
-        return words[self.unit](value)
+    def texts(self, *values: float) -> list[str]:
+        """Values in words, all in one unit."""
+        like = max(filter(math.isfinite, values), default=math.nan)
+        words = {
+            "s": lambda value: seconds(value, like),
+            "bytes": lambda value: size(value, like),
+            "images": number,
+            "J": lambda value: f"{value:.3g} J",
+            "share": percent,
+        }[self.unit]
+        return [words(value) if math.isfinite(value) else _(NOT_AVAILABLE) for value in values]
 
 
 def _mean_of_steps(column):
@@ -91,6 +97,7 @@ METRICS = {
     )
 }
 
+PROCESS_MEMORY = ("peak_memory", "host_memory")  # cannot be told apart while two runs take turns on a CPU
 
 # Claims
 

@@ -1,13 +1,22 @@
 """Two recipes compared on this machine: paired runs, an interval, a verdict, and claims judged by them.
 
-A comparison estimates the typical (median) ratio variant / baseline of two runs with the same seed; for accuracy, the
-typical difference in points. It shows the median over the pairs and a 95 % interval by Student's t over the pairs, on
-logarithms for ratios (Student 1908, "The probable error of a mean"; on averaging ratios by their logarithms, Fleming
-and Wallace 1986, "How not to lie with statistics"). Median and interval describe the same quantity if the logarithms
-scatter symmetrically about it, as the differences of two runs with similar distributions do. With five pairs no exact
-distribution-free interval reaches 95 % (the smallest two-sided p of a sign, rank or permutation test is 1/16), and a
-percentile bootstrap is too narrow. A disturbed run widens the t interval: differences are missed, not invented.
-``tests/test_comparison.py`` checks all this by simulation.
+Both runs of a pair have the same seed and, on a CPU, make their steps in turn (:mod:`speedkit.comparison.runs`), so
+that what else the machine does slows both alike. What a comparison estimates is the ratio variant / baseline that such
+a pair has on average; for accuracy, the difference in points. Everything shown is one kind of mean, the geometric
+(Fleming and Wallace 1986, "How not to lie with statistics"): of the baseline's runs, of the variant's, and of their
+ratios, so that a row divides. The 95 % interval is Student's t over the pairs, on the logarithms (Student 1908, "The
+probable error of a mean").
+
+The unit is the pair, not the block of steps. The blocks of a run depend on each other, because they share its seed and
+because load lasts longer than a block: an interval over hundreds of them is far too narrow. If there is no difference,
+the two runs of a pair can be exchanged, since it is drawn which of them goes first. So their difference is symmetric
+about zero whatever the load, and for symmetric differences t keeps its level or is cautious: a disturbed pair widens
+the interval. With five pairs no exact distribution-free interval reaches 95 % (the smallest two-sided p of a sign, rank
+or permutation test is 1/16). ``tests/benchmarks/null.py`` measures how often verdicts are wrong, also on a busy machine
+and with the other estimators that were considered; ``tests/test_comparison.py`` checks the statistics by simulation.
+
+Where the runs were made one after the other, load that lasts longer than a run can pass for a difference. A time is
+then not judged if other programs took much of a run's processor time and could have made the difference by themselves.
 
 Each row is judged by itself: of twenty rows without any difference, one on average will show one. So name the metric
 before the comparison, as a :class:`Claim` does.
@@ -33,12 +42,15 @@ from speedkit.comparison.metrics import (
     METRICS,
     NO_DIFFERENCE,
     NOT_AVAILABLE,
+    NOT_JUDGED,
     OPPOSITE,
+    PROCESS_MEMORY,
     TOO_FEW,
+    WITHOUT_VERDICT,
     Claim,
     Judgement,
 )
-from speedkit.comparison.stats import NEEDED_PAIRS, interval, margin_of, verdict
+from speedkit.comparison.stats import NEEDED_PAIRS, hidden, interval, margin_of, verdict
 from speedkit.meter import other_programs_note
 from speedkit.recipe import Recipe
 from speedkit.run import Run, memory_is_of_processes
@@ -50,6 +62,7 @@ from speedkit.support.table import Table
 FORMAT = 2  # in format 1, notes and reason were plain English
 MOST_PAIRS = 1000
 BY_HAND = N_("stopped by hand")
+BUSY = N_("this machine was busy: close other programs and compare again")
 ARMS = (N_("baseline"), N_("variant"))
 
 
@@ -67,8 +80,9 @@ class RunResult(Strict, frozen=False):
 class Row:
     """One metric over the pairs. ``effect``, ``low``, ``high``: ratios variant / baseline, or differences in points.
 
-    ``baseline`` and ``variant`` are medians over the runs. Without a verdict there is no interval: nan. ``title``,
-    ``verdict`` and ``why`` are English, for code to compare and for the class board.
+    ``baseline`` and ``variant`` are geometric means over the runs (accuracy: means), so that variant / baseline is the
+    effect. Without a verdict there is no interval: nan. ``title``, ``verdict`` and ``why`` are English, for code to
+    compare and for the class board.
     """
 
     metric: str
@@ -84,15 +98,16 @@ class Row:
     def texts(self) -> tuple[str, str, str, str]:
         """(baseline, variant, effect, interval) in words of the current language."""
         metric = METRICS[self.metric]
-        effect, low, high = (_effect(metric, self._exact(value)) for value in (self.effect, self.low, self.high))
-        between = _("{low} to {high}", low=low, high=high) if math.isfinite(self.low) else _(NOT_AVAILABLE)
-        return metric.text(self.baseline), metric.text(self.variant), effect, between
+        effect, low, high = (self._words(metric, value) for value in (self.effect, self.low, self.high))
+        between = low if low == high else _("{low} to {high}", low=low, high=high)
+        return *metric.texts(self.baseline, self.variant), effect, between
 
-    def _exact(self, ratio):
-        """A ratio of counts without the half image that :meth:`Comparison.effects` adds; other effects unchanged."""
-        if METRICS[self.metric].unit != "images" or not self.baseline or math.isnan(ratio):
-            return ratio
-        return max(0.0, round(ratio * (self.baseline + 0.5) - 0.5, 6)) / self.baseline
+    def _words(self, metric, value):
+        if metric.unit != "images" or math.isnan(value) or (self.baseline and self.variant):
+            return _effect(metric, value)
+        if not self.baseline:
+            return _("only in the variant") if self.variant else _("none in both")
+        return _("never")
 
 
 def _effect(metric, value):
@@ -113,8 +128,9 @@ class Comparison(Strict, frozen=False):
     """Pairs of runs of two recipes, and what they show. It grows while :func:`comparing` runs.
 
     ``measured``: the counted runs in the order in which they were made. ``pairs``: how many are planned. ``status``:
-    new, running, finished, stopped or failed. ``now`` and ``current`` say what is being run, and are not saved; while
-    the comparison waits for its turn on the machine, ``current`` is None.
+    new, running, finished, stopped or failed. ``in_turns``: whether both runs of a pair were open at once and made
+    their steps in turn. ``now`` and ``current`` say what is being run, and are not saved; ``current`` is the run whose
+    turn it is, and None while the comparison waits for its own turn on the machine.
 
     Raises:
         ValueError: pairs, target or a claim is not allowed.
@@ -128,6 +144,7 @@ class Comparison(Strict, frozen=False):
     target: float | None = Field(None, ge=0.001, le=1)  # a validation accuracy
     claims: Annotated[tuple[Claim, ...], FailFast(), BeforeValidator(_as_tuple)] = ()
     smoke: bool = False
+    in_turns: bool = False
     status: str = "new"
     reason: StoredMessage = ""
     started: str = ""
@@ -201,12 +218,13 @@ class Comparison(Strict, frozen=False):
     def effects(self, metric: str) -> np.ndarray:
         """Each pair's log ratio variant / baseline, or difference in points: float64 [pairs]; nan if not known.
 
-        Half an image is added to each count, so that a count of zero has a ratio, too.
+        If one of the counts is zero, half an image is added to each of them, so that zero has a ratio, too.
         """
         values = self.values(metric)
         if not METRICS[metric].is_ratio:
             return (values[:, 1] - values[:, 0]) * 100
-        values = values + 0.5 if METRICS[metric].unit == "images" else values
+        if METRICS[metric].unit == "images" and not values.all():
+            values = values + 0.5
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(values)
         logs[~np.isfinite(logs)] = math.nan
@@ -238,10 +256,12 @@ class Comparison(Strict, frozen=False):
         if metric == "peak_memory" and self.reads_processes:
             title = N_("peak memory of the processes, libraries included")
         known = np.isfinite(effects)
+        baseline, variant = self._means(metric)
         if not known.all():  # leaving those pairs out would favour the recipe that fails more often
-            baseline, variant = (_median(column) for column in self.values(metric).T)
             why = N_("not measured here")
-            if known.any():
+            if metric in PROCESS_MEMORY and self.in_turns:
+                why = N_("both runs of a pair are in the process at once")
+            elif known.any():
                 why = Message("known in {known} of {pairs} pairs", known=known.sum(), pairs=len(known))
             if metric == "target_s":
                 why = N_("no target set")
@@ -250,13 +270,18 @@ class Comparison(Strict, frozen=False):
                     counts = {"first": first, "second": second, "runs": len(known)}
                     why = Message("reached in {first} and {second} of {runs} runs", **counts)
             return Row(metric, title, baseline, variant, math.nan, math.nan, math.nan, NOT_AVAILABLE, why)
-        baseline, variant = (_median(column) for column in self.values(metric).T)
         back = _ratio if METRICS[metric].is_ratio else float
         if self.too_few:
-            effect = back(np.median(effects)) if len(effects) else math.nan
+            effect = back(effects.mean()) if len(effects) else math.nan
             return Row(metric, title, baseline, variant, effect, math.nan, math.nan, TOO_FEW, self.too_few)
         low, middle, high = interval(effects)
+        if METRICS[metric].unit == "s" and not self.in_turns and hidden(low, high, self.others_share):
+            return Row(metric, title, baseline, variant, back(middle), math.nan, math.nan, NOT_JUDGED, BUSY)
         return Row(metric, title, baseline, variant, back(middle), back(low), back(high), verdict(low, high), "")
+
+    def _means(self, metric):
+        """(baseline, variant): geometric means over the pairs in which a run has the metric; accuracies: means."""
+        return [_mean(column, METRICS[metric]) for column in self.values(metric).T]
 
     @property
     def rows(self) -> list[Row]:
@@ -278,7 +303,7 @@ class Comparison(Strict, frozen=False):
             why = _("{technique}: {before} in the baseline, {after} in the variant", **arms)
             return Judgement(claim, CANNOT_TELL, why)
         row, metric = self.row(claim.metric), METRICS[claim.metric]
-        if row.verdict in (NOT_AVAILABLE, TOO_FEW):
+        if row.verdict in WITHOUT_VERDICT:
             why = _("{title}: {verdict}, {why}", title=_(row.title), verdict=_(row.verdict), why=_(row.why))
             return Judgement(claim, CANNOT_TELL, why)
         __, __, effect, between = row.texts()
@@ -361,10 +386,9 @@ class Comparison(Strict, frozen=False):
         else:
             lines.append(
                 _(
-                    "Baseline and variant: medians over the runs. Effect: median of the ratios within pairs (accuracy: "
-                    "differences), so it need not equal variant / baseline. Interval: 95 %, Student's t around their "
-                    "mean. Each row is judged by itself: of twenty rows without any difference, one on average shows "
-                    "one."
+                    "Baseline, variant and effect: geometric means over the pairs (accuracy: means and their "
+                    "difference). Interval: 95 %, Student's t over the pairs. Each row is judged by itself: of twenty "
+                    "rows without any difference, one on average shows one."
                 )
             )
         if self.reads_processes and max(self.baseline.workers, self.variant.workers):
@@ -374,36 +398,54 @@ class Comparison(Strict, frozen=False):
             lines.append(
                 _("Other programs took at most {share}% of the processor time that a run needed.", share=share)
             )
-        return [*lines, *map(_, self.notes)]
+        return [*lines, *(_(note) for note in self.notes if note != other_programs_note(self.notes))]
 
-    def _table(self):
+    def _disturbance(self):
+        """What the reader should know before the figures: that other programs took much of the machine."""
+        note = other_programs_note(self.notes)
+        return [_(note)] if note else []
+
+    def _tables(self):
+        """The table of the claimed rows, and that of the others or None; rows that are known in no run are left out."""
         heading = ["", _("baseline"), _("variant"), _("effect"), _("95 % interval"), _("verdict")]
-        return Table(heading, [[_(row.title), *row.texts(), _outcome(row)] for row in self.rows])
+        known = [row for row in self.rows if math.isfinite(row.baseline) or math.isfinite(row.variant)]
+        claimed = [row for row in known if row.metric in {claim.metric for claim in self.claims}] or known
+        parts = claimed, [row for row in known if row not in claimed]
+        tables = [Table(heading, [[_(row.title), *row.texts(), _outcome(row)] for row in part]) for part in parts]
+        return tables[0], tables[1] if parts[1] else None
 
     def __repr__(self):
-        lines = [self._headline(), repr(self._table())]
+        table, others = self._tables()
+        lines = [self._headline(), *self._disturbance(), repr(table)]
         for sentence, judgements in self._judged():
             lines.append(_("Claimed: {sentence}", sentence=_(sentence)))
             lines += [f"  {_(judged.outcome)} ({judged.why})" for judged in judgements]
-        return "\n".join([*lines, *self._footnotes()])
+        return "\n".join([*lines, *([repr(others)] if others else []), *self._footnotes()])
 
     def _judged(self):
         """Each claimed sentence with its judgements, one per metric."""
         return [(key, list(some)) for key, some in groupby(self.judgements, lambda judged: judged.claim.sentence)]
 
     def _repr_html_(self):
-        parts = [Markup("<p><b>{}</b></p>").format(self._headline()), Markup(self._table()._repr_html_())]
+        table, others = self._tables()
+        parts = [Markup("<p><b>{}</b></p>").format(self._headline())]
+        parts += [Markup("<p>{}</p>").format(line) for line in self._disturbance()]
+        parts.append(Markup(table._repr_html_()))
         for sentence, judgements in self._judged():
             items = (Markup("<li><b>{}</b> ({})</li>").format(_(each.outcome), each.why) for each in judgements)
             claimed = _("Claimed: {sentence}", sentence="{}")
             claimed = Markup.escape(claimed).format(Markup("<i>{}</i>").format(_(sentence)))
             parts.append(Markup("<p>{}</p><ul>{}</ul>").format(claimed, Markup("").join(items)))
+        if others:
+            summary = Markup("<summary>{}</summary>").format(_("Everything else that was measured"))
+            parts.append(Markup("<details>{}{}</details>").format(summary, Markup(others._repr_html_())))
         return str(Markup("").join([*parts, *(Markup("<p>{}</p>").format(line) for line in self._footnotes())]))
 
 
 def _outcome(row):
     verdict = _(row.verdict)
-    return _("{what}: {text}", what=verdict, text=_(row.why)) if row.verdict == NOT_AVAILABLE else verdict
+    said = row.verdict in (NOT_AVAILABLE, NOT_JUDGED)
+    return _("{what}: {text}", what=verdict, text=_(row.why)) if said else verdict
 
 
 def _ratio(log):
@@ -411,6 +453,12 @@ def _ratio(log):
         return float(np.exp(log))
 
 
-def _median(values):
+def _mean(values, metric):
     values = values[np.isfinite(values)]
-    return float(np.median(values)) if len(values) else math.nan
+    if not len(values):
+        return math.nan
+    if not metric.is_ratio or (values == values[0]).all():  # else rounding could change what is equal
+        return float(values.mean())
+    half = 0.5 if metric.unit == "images" and not values.all() else 0.0
+    with np.errstate(divide="ignore"):
+        return float(np.exp(np.log(values + half).mean())) - half

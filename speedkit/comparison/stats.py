@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 from speedkit.comparison.metrics import HIGHER, LOWER, NO_DIFFERENCE, NOT_AVAILABLE, TOO_FEW
+from speedkit.meter import DISTURBED
 from speedkit.support.settings import smoke
 
 NEEDED_PAIRS = 5  # the tests check the error rates here; also the default, so that nobody stops when it looks good
@@ -43,17 +44,14 @@ def margin_of(is_ratio: bool) -> Margin:
 
 
 def interval(samples, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(low, median, high) over the last axis of finite ``samples`` [..., n], n >= 2: Student's t around the mean.
-
-    The median of nine or more very skewed samples can be outside: the interval is then widened to include it.
-    """
+    """(low, mean, high) over the last axis of finite ``samples`` [..., n], n >= 2: Student's t around the mean."""
     samples = np.asarray(samples, dtype=float)
     count = samples.shape[-1]
-    mean, median = samples.mean(axis=-1), np.median(samples, axis=-1)
-    reach = stats.t.ppf((1 + level) / 2, count - 1) * samples.std(axis=-1, ddof=1) / math.sqrt(count)
     alike = (samples == samples[..., :1]).all(axis=-1)  # else rounding in the mean could invent a difference
-    low, high = np.where(alike, median, mean - reach), np.where(alike, median, mean + reach)
-    return np.minimum(low, median), median, np.maximum(high, median)
+    mean = np.where(alike, samples[..., 0], samples.mean(axis=-1))
+    deviation = np.where(alike, 0.0, samples.std(axis=-1, ddof=1))
+    reach = stats.t.ppf((1 + level) / 2, count - 1) * deviation / math.sqrt(count)
+    return mean - reach, mean, mean + reach
 
 
 def verdict(low: float, high: float) -> str:
@@ -61,17 +59,25 @@ def verdict(low: float, high: float) -> str:
     return LOWER if high < 0 else HIGHER if low > 0 else NO_DIFFERENCE
 
 
+def hidden(low: float, high: float, share: float) -> bool:
+    """Whether an interval of log ratios reaches a difference that other programs alone could have made.
+
+    A run of which they took ``share`` of the processor time that it needed may have lasted 1 / (1 - share) as long.
+    """
+    return share > DISTURBED and low < -math.log1p(-min(share, 0.99)) and high > math.log1p(-min(share, 0.99))
+
+
 SMALL = "less than half a point: nothing is claimed"
 
 
 def judge_points(points, *, cut: bool = False) -> tuple[str, str]:
-    """(median with interval, verdict) of paired differences in points [n], one per pair of trainings.
+    """(mean with interval, verdict) of paired differences in points [n], one per pair of trainings.
 
     The verdict is lower, higher, no difference detected, ``SMALL``, or too few pairs to judge. Every lesson that judges
     points uses it. cut: the runs were cut short by SPEEDKIT_SMOKE, so that there is no verdict.
     """
     points = np.asarray(points, dtype=float)
-    middle = float(np.median(points)) if len(points) else math.nan
+    middle = float(np.mean(points)) if len(points) else math.nan
     if cut or smoke() or len(points) < NEEDED_PAIRS or not np.isfinite(points).all():
         return f"{middle:+z.2f}" if math.isfinite(middle) else NOT_AVAILABLE, TOO_FEW
     low, middle, high = (float(value) for value in interval(points))

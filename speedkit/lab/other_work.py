@@ -2,14 +2,12 @@
 
 import contextlib
 import math
-import os
 import time
 
 import torch
 
 from speedkit import hardware
 from speedkit.lab import queue
-from speedkit.meter import Gpu
 from speedkit.recipe import Recipe
 from speedkit.support import errors
 from speedkit.support.messages import ngettext, plural_message
@@ -25,7 +23,10 @@ class OtherWork:
         self.gpu = None
         with contextlib.suppress(errors.CannotRun):  # the run itself will say so
             machine = hardware.machine(recipe.device)
-            self.gpu = Gpu(torch.device(machine.device)) if machine.kind == "cuda" else None
+            if machine.kind == "cuda":
+                from speedkit.gpu import Gpu  # here, because a CPU has no use for it
+
+                self.gpu = Gpu(torch.device(machine.device))
         self.looked, self.runs = -math.inf, 0
 
     def due(self) -> bool:
@@ -53,20 +54,7 @@ class OtherWork:
         )
 
     def _gpu_warning(self):
-        count = other_processes(self.gpu) if self.gpu is not None else None
+        count = self.gpu.others() if self.gpu else None
         if not count:
             return ""
         return ngettext("{n} other process is using this GPU.", "{n} other processes are using this GPU.", count)
-
-
-def other_processes(gpu: Gpu) -> int | None:
-    """How many other processes compute on a GPU now; None if that is not known."""
-    try:
-        import pynvml
-
-        found = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)}
-    except Exception:
-        return None
-    if os.getpid() in found or not torch.cuda.is_initialized():
-        return len(found - {os.getpid()})
-    return len(found) - 1 if found else None  # in a container, NVML knows this process by another number

@@ -224,7 +224,7 @@ class Panel:
                 with self._frames:
                     if not ended.is_set() and state != seen:
                         if not self._drawn_in_cell:
-                            self._draw()  # first, because it takes longest: a browser draws together what comes together
+                            self._draw()  # first, because it takes longest: a browser draws what comes together at once
                         self._show_progress(run)
                     if not ended.is_set() and self._other_work.due():
                         self._show_other_work()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import queue
-import re
 import signal
 import threading
 import traceback
@@ -13,9 +12,9 @@ from IPython import get_ipython
 
 from speedkit.recipe import Recipe
 from speedkit.run import Run
-from speedkit.support.errors import NotFinite
+from speedkit.support.errors import NotFinite, release
+from speedkit.support.explain import advice, telling_line
 from speedkit.support.messages import _, message_of
-from speedkit.support.units import size
 from speedkit.train import train
 
 _shown_in_cell = weakref.WeakValueDictionary()
@@ -99,7 +98,7 @@ class Runner:
                         break
         except BaseException as error:
             self.problem = explain(error) if isinstance(error, Exception) else ""
-            _release_frames(error)
+            release(error)
             raise
 
     def _end(self):
@@ -143,39 +142,11 @@ def explain(error: BaseException) -> str:
     words = message_of(error)
     if isinstance(error, ValueError | NotFinite):
         return words
-    lines = words.splitlines()
-    line = lines[-1] if "Original Traceback" in words else lines[0]  # for a worker's error, or a long one from torch
-    if "shared memory" in words or ("No space left" in words and "/torch_" in words):
-        return _(
-            "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk', or give the container more of it "
-            "(docker run --shm-size=2g)."
-        )
-    if "DataLoader worker" in words:
-        how = re.search(r"killed by signal: [\w ]+", words)
-        return _(
-            "A worker process ended unexpectedly{how}: run again. If it happens again, the machine may be short of "
-            "memory: choose fewer workers or smaller images.",
-            how=f" ({how[0]})" if how else "",
-        )
-    if "DefaultCPUAllocator" in words:
-        asked = re.search(r"allocate (\d+) bytes", words)
-        more = " " + _("({amount} more was needed)", amount=size(float(asked[1]))) if asked else ""
-        return _(
-            "Main memory is used up{more}: lower the batch size or the image size, or take a smaller network.",
-            more=more,
-        )
-    if isinstance(error, MemoryError) or "out of memory" in line.lower() or "allocate memory" in line:
-        what = line.split(". ")[0].rstrip(".")
-        return _("{what}: lower the batch size or the image size, or take a smaller network.", what=what)
+    if known := advice(error):
+        return known
+    line = telling_line(words).rstrip(".")
     name = "" if line.startswith(type(error).__name__) else f"{type(error).__name__}: "
-    return _("{what} (panel.run() in a cell shows where this happened).", what=f"{name}{line.rstrip('.')}")
-
-
-def _release_frames(error):
-    """Empties the frames of a traceback: IPython keeps it, and the frames would keep the run's tensors alive."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__context__
+    return _("{what} (panel.run() in a cell shows where this happened).", what=f"{name}{line}")
 
 
 def stop_on_interrupt():

@@ -1,4 +1,10 @@
-"""The errors that training and comparing raise, in addition to Python's own."""
+"""The errors that training and comparing raise, in addition to Python's own, and what to do after one."""
+
+import gc
+import traceback
+from contextlib import contextmanager
+
+import torch
 
 
 class CannotRun(ValueError):
@@ -11,3 +17,31 @@ class DataError(ValueError):
 
 class NotFinite(ArithmeticError):
     """The loss became nan or infinite."""
+
+
+@contextmanager
+def releasing():
+    """Frees what a failed training holds, and adds advice to its error where the cause is known.
+
+    A notebook keeps the last traceback, and its frames would keep the network and the activations in memory: the next
+    run, or on a shared GPU a neighbour's, would fail, too.
+    """
+    try:
+        yield
+    except Exception as error:
+        from speedkit.support.explain import advice  # here, because most trainings need none
+
+        if (words := advice(error)) and not isinstance(error, ValueError):
+            error.add_note(words)
+        release(error)
+        raise
+
+
+def release(error: BaseException | None):
+    """Empties the frames of an error's traceback, and gives a GPU's unused memory back."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

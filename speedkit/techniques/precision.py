@@ -49,20 +49,25 @@ def slowdown(name: str, model, images, labels, steps: int = 3) -> float:
     """How many times as long ``steps`` training steps of a copy of ``model`` take in this precision as in fp32.
 
     Without hardware for a format, torch still computes correctly and gives no warning, even at a hundredth of the
-    speed. So time a few steps before you commit to many. For CPUs only: the host's clock does not wait for a GPU.
+    speed. So time a few steps before you commit to many. images, labels: on the device of ``model``.
     """
-    seconds = {}
-    for precision in (Precision("fp32", "cpu"), Precision(name, "cpu")):
+    seconds, kind = {}, images.device.type
+    for precision in (Precision("fp32", kind), Precision(name, kind)):
         trial = copy.deepcopy(model).train()
         optimizer = torch.optim.SGD(trial.parameters(), lr=1e-6)
         for step in range(steps + 1):
-            if step == 1:  # the first step is the warm-up
-                start = time.perf_counter()
             with precision.autocast():
                 loss = torch.nn.functional.cross_entropy(trial(images), labels)
             precision.step(loss, optimizer)
-        seconds[precision.dtype] = time.perf_counter() - start
+            if step == 0:  # the first step is the warm-up
+                start = _time_when_done(loss)
+        seconds[precision.dtype] = _time_when_done(loss) - start
     return seconds[AUTOCAST[name]] / seconds[None]
+
+
+def _time_when_done(loss):
+    loss.item()  # on a GPU, the host waits for it
+    return time.perf_counter()
 
 
 def _fp32_backends():

@@ -58,8 +58,9 @@ def sizes(found: list) -> dict:
 
 
 def _middle(logarithms):
-    low, median, high = np.exp(interval(logarithms)).tolist()
-    return median, [low, high]
+    low, __, high = interval(logarithms)
+    median = np.median(logarithms)  # of many readings; of very skewed ones it can be outside: then it is an end
+    return float(np.exp(median)), [float(np.exp(min(low, median))), float(np.exp(max(high, median)))]
 
 
 def central(figure: dict, ratio_in_words) -> tuple:

@@ -24,6 +24,7 @@ from speedkit.comparison.metrics import (
     OPPOSITE,
     SAME,
     TOO_FEW,
+    WITHOUT_VERDICT,
 )
 from speedkit.comparison.stats import margin_of
 from speedkit.lab import svg as draw
@@ -56,7 +57,7 @@ class BoardRow(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        if self.row.verdict in (NOT_AVAILABLE, TOO_FEW):
+        if self.row.verdict in WITHOUT_VERDICT:
             return SMOKE_RUN if self.result.smoke and self.row.effect is not None else self.row.verdict
         return self.row.verdict
 
@@ -129,7 +130,7 @@ def headline(shown: list[BoardRow], technique: str) -> list[str]:
     if not shown:
         return [_("No result for {technique} yet.", technique=technique_title(technique))]
     counts = Counter(seen.row.verdict for seen in shown)
-    without = counts[TOO_FEW] + counts[NOT_AVAILABLE]
+    without = sum(counts[verdict] for verdict in WITHOUT_VERDICT)
     said = [
         (counts[LOWER], _("{n} lower", n=counts[LOWER])),
         (counts[HIGHER], _("{n} higher", n=counts[HIGHER])),
@@ -444,7 +445,9 @@ def _footnotes(every, shown):
             _("Each interval is for one machine. Of twenty machines with no real difference, one on average shows one.")
         )
     if any(seen.row.low is None and seen.row.effect is not None for seen in shown):
-        notes.append(_("No bar: no verdict (too few pairs, or a smoke run, whose numbers mean nothing)."))
+        notes.append(
+            _("No bar: no verdict (too few pairs, a busy machine, or a smoke run, whose numbers mean nothing).")
+        )
     if more := len(every) - len(shown):
         notes.append(
             ngettext(

@@ -36,6 +36,7 @@ from speedkit.comparison.metrics import (
     METRICS,
     NO_DIFFERENCE,
     NOT_AVAILABLE,
+    NOT_JUDGED,
     OPPOSITE,
     TOO_FEW,
 )
@@ -107,7 +108,7 @@ class Outcome(Strict):
     effect: float | None
     low: float | None
     high: float | None
-    verdict: Literal[LOWER, HIGHER, NO_DIFFERENCE, TOO_FEW, NOT_AVAILABLE]
+    verdict: Literal[LOWER, HIGHER, NO_DIFFERENCE, TOO_FEW, NOT_AVAILABLE, NOT_JUDGED]
     why: _message(120)
     claimed: Literal[LOWER, HIGHER, ""]
     outcome: Literal[HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL, ""]

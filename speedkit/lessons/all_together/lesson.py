@@ -269,7 +269,7 @@ def _change(comparison):
 
 @drawn("Bar chart: waiting and computing per step, before and after each comparison.")
 def bottleneck(*comparisons: Comparison) -> Picture:
-    """Bars of waiting and computing per step: the first baseline, then each comparison's variant; medians of the runs.
+    """Bars of waiting and computing per step: the first baseline, then each comparison's variant; geometric means.
 
     A dropped change is pale: the next comparison was made without it.
     """
@@ -286,7 +286,7 @@ def bottleneck(*comparisons: Comparison) -> Picture:
         axes.barh(height, wait, color=WAITING, label="waiting for data" if top else "", **look)
         axes.barh(height, step - wait, left=wait, color=COMPUTING, label="computing" if top else "", **look)
     axes.set_yticks(range(len(named)), list(named)[::-1], fontsize=9, parse_math=False)
-    axes.set_xlabel("milliseconds per step, medians (pale: dropped)", fontsize=9)
+    axes.set_xlabel("milliseconds per step, geometric means (pale: dropped)", fontsize=9)
     figure.legend(loc="outside upper right", ncols=2, fontsize=9, frameon=False)
     return figure
 
@@ -424,7 +424,7 @@ def summary(saved, *here: Comparison) -> Table:
     heading = ["technique", "the article's claim", "as a metric", "measured here", "outcome", "measured in"]
     if any(comparison.smoke for comparison in here):
         notes.append(CUT)
-    return Table(heading, rows, " ".join(["Medians over the pairs, with 95 % intervals.", *notes]), links)
+    return Table(heading, rows, " ".join(["Geometric means over the pairs, with 95 % intervals.", *notes]), links)
 
 
 def _measured(claim, found):

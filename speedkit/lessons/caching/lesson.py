@@ -213,7 +213,7 @@ def same_picture(recipe: Recipe, epochs: int = 8) -> Picture:
 def frozen(recipe: Recipe, pairs: int = NEEDED_PAIRS, progress: bool = True) -> Table:
     """Trains with both orders of cache and augmentation, in pairs with equal seeds, and judges the difference.
 
-    One row per seed. The caption gives the median difference in points, wrong order minus right order, with its
+    One row per seed. The caption gives the mean difference in points, wrong order minus right order, with its
     interval and verdict by :func:`speedkit.comparison.stats.judge_points`.
     """
     pairs = min(pairs, 2) if smoke() else pairs
@@ -232,7 +232,7 @@ def frozen(recipe: Recipe, pairs: int = NEEDED_PAIRS, progress: bool = True) -> 
     difference, outcome = judge_points(points)
     if outcome == TOO_FEW:
         outcome += f", {NEEDED_PAIRS} are needed"
-    caption = "Validation accuracy at the end; difference: augment first minus cache first. Median over the pairs with "
+    caption = "Validation accuracy at the end; difference: augment first minus cache first. Mean over the pairs with "
     caption += f"its 95 % interval: {difference} points. Verdict: {outcome}."
     return Table(heading, rows, f"{caption} {CUT}" if smoke() else caption)
 

@@ -163,7 +163,7 @@ def curves(*runs: Run) -> Picture:
 
 
 def savings(comparison: Comparison, price_per_hour: float, runs: int = 1000) -> Table:
-    """The hours and the cost of many runs with early stopping off and on, from the medians of the pairs.
+    """The hours and the cost of many runs with early stopping off and on, from the means of the pairs.
 
     Raises:
         ValueError: the price is negative or not a number, or ``runs`` is less than 1.
@@ -182,7 +182,7 @@ def savings(comparison: Comparison, price_per_hour: float, runs: int = 1000) -> 
         [f"cost, at {price_per_hour:g} per hour", *cells([value * price_per_hour for value in hours])],
         ["energy of the GPU", *cells(energy, " kWh")],
     ]
-    caption = f"Medians of {len(comparison.done)} pairs. Verdict on the time: {row.verdict}."
+    caption = f"Geometric means of {len(comparison.done)} pairs. Verdict on the time: {row.verdict}."
     return Table(["", "off", "on", "saved"], rows, f"{caption} {CUT}" if comparison.smoke else caption)
 
 
@@ -258,7 +258,7 @@ def patience_table(runs: list[ScoredRun], patiences=PATIENCES) -> Table:
     heading += ["change in validation accuracy, points", "verdict"]
     caption = (
         f"{len(runs)} runs. The change is relative to the weights with the lowest validation loss of the whole run: "
-        "median over the runs, 95 % interval by Student's t."
+        "mean over the runs, 95 % interval by Student's t."
     )
     return Table(heading, rows, f"{caption} {CUT}" if runs[0].run.smoke else caption)
 
@@ -311,11 +311,11 @@ def optimism_table(runs: list[ScoredRun], sizes=SIZES) -> Table:
         if 2 * size > runs[0].right.shape[1]:
             continue  # too few fresh images are left
         means = np.array([[part.mean() for part in scores(right, size)] for _, right in runs])  # [runs, 2]
-        reported, fresh = (f"{value:.1f} %" for value in np.median(means, axis=0))
+        reported, fresh = (f"{value:.1f} %" for value in means.mean(axis=0))
         rows.append([f"{size:,}", reported, fresh, *judge_points(means[:, 0] - means[:, 1], cut=runs[0].run.smoke)])
     heading = ["images in the test set", "reported", "on fresh images", "reported minus fresh, points", "verdict"]
     caption = (
-        f"{len(runs)} runs, each with as many small test sets as the test images allow. Median over the runs, 95 % "
+        f"{len(runs)} runs, each with as many small test sets as the test images allow. Mean over the runs, 95 % "
         "interval by Student's t."
     )
     return Table(heading, rows, f"{caption} {CUT}" if runs[0].run.smoke else caption)
