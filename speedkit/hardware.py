@@ -81,8 +81,10 @@ class Machine:
     def _limits_of_a_processor(self, formats):
         from speedkit.gpu import choose  # here, because no training needs it
 
-        unused = _(choose()[1]) if choose()[1] else _("There is no NVIDIA GPU here.")
-        limits = [_("{why} TF32 and GPU power are n/a.", why=unused)]
+        why = choose()[1]
+        limits = [_("There is no NVIDIA GPU here: TF32 and GPU power are n/a.")]
+        if why:
+            limits = [_("{why} TF32 and GPU power are n/a.", why=_(why))]
         if lacking := "/".join(name for name in ("bf16", "fp16") if formats[name] is False):
             limits.append(_("On this processor, torch emulates training in {formats}.", formats=lacking))
         if unknown := "/".join(name for name in ("bf16", "fp16") if formats[name] is None):

@@ -12,6 +12,7 @@ from speedkit.support.files import ListOf, NanAsNull, StoredMessage, fields_of, 
 from speedkit.support.messages import N_
 from speedkit.support.strict import Strict
 
+LATER = ("load_s",)  # columns that the first files of this format lack
 FORMAT = 2  # in format 1, scalars were called figures, and notes and reason were plain English
 
 
@@ -63,5 +64,5 @@ def load(path) -> Run:
 
 
 def _columns(stored, names):
-    nothing = [math.nan] * len(stored["t"])
-    return {name: array("d", stored.get(name, nothing)) for name in names}  # earlier versions had fewer columns
+    unknown = dict.fromkeys(LATER, [math.nan] * len(stored["t"]))
+    return {name: array("d", (unknown | stored)[name]) for name in names}

@@ -130,12 +130,15 @@ APPLE = {"device": "mps", "bf16": True, "fp16": True}
         (CPU, [NO_NVIDIA, EMULATED.format("bf16/fp16")]),
         (dataclasses.replace(CPU, bf16=None, fp16=None), [NO_NVIDIA, NOT_KNOWN.format("bf16/fp16")]),
         (dataclasses.replace(CPU, fp16=None), [NO_NVIDIA, EMULATED.format("bf16"), NOT_KNOWN.format("fp16")]),
-        (dataclasses.replace(CPU, **APPLE), [NO_NVIDIA]),  # its steps are timed by events, as an NVIDIA GPU's are
+        (
+            dataclasses.replace(CPU, **APPLE),
+            ["Training on Apple's GPU has not been tested. TF32 and GPU power are n/a."],
+        ),
         (GPU, []),
-        (dataclasses.replace(GPU, tf32=False, bf16=False), ["This GPU has no tensor cores for TF32/bf16."]),
+        (dataclasses.replace(GPU, tf32=False, bf16=False), ["This GPU has no hardware for TF32/bf16."]),
         (
             dataclasses.replace(GPU, tf32=False, bf16=False, fp16=False),
-            ["This GPU has no tensor cores for TF32/bf16/fp16."],
+            ["This GPU has no hardware for TF32/bf16/fp16."],
         ),
     ],
 )

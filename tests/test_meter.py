@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from speedkit import meter
-from speedkit.meter import EventClock, Gpu, HostClock, Load, Meter
+from speedkit.meter import EventClock, HostClock, Load, Meter
 from speedkit.recipe import Recipe
 from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS, Run
 from speedkit.support.errors import NotFinite
@@ -35,8 +35,7 @@ class Device:
     def pass_time(self, seconds):
         self.now += seconds
 
-    def event(self, enable_timing):
-        assert enable_timing
+    def event(self):
         self.events += 1
         return Event(self)
 
@@ -45,7 +44,7 @@ class Event:
     def __init__(self, device):
         self.device, self.at = device, None
 
-    def record(self):
+    def record(self, stream=None):
         self.at = max(self.device.free_at, self.device.now)
 
     def query(self):
@@ -74,9 +73,7 @@ def run():
 
 @pytest.fixture
 def event_clock(device, run):
-    found = EventClock(run, "mps")  # whose losses need no pinned memory
-    found.event = device.event
-    return found
+    return EventClock(run, torch.device("cpu"), device.event)
 
 
 def step(clock, device, loading, computing, loss=1.0):
@@ -85,7 +82,7 @@ def step(clock, device, loading, computing, loss=1.0):
     device.pass_time(loading)
     clock.start(asked)
     device.enqueue(computing)
-    clock.run.step(**clock.lap(torch.tensor(loss), device.now))
+    clock.run.step(**clock.lap(torch.tensor(loss)))
     clock.collect()
 
 
@@ -183,7 +180,8 @@ def test_the_hosts_clock_splits_a_step(device, run):
     device.pass_time(2.0)
     clock.start(asked)
     device.pass_time(3.0)
-    assert clock.lap(torch.tensor(0.5), device.now) == {"wait_s": 2.0, "compute_s": 3.0, "step_s": 5.0, "loss": 0.5}
+    expected = {"wait_s": 2.0, "load_s": 2.0, "compute_s": 3.0, "step_s": 5.0, "loss": 0.5}
+    assert clock.lap(torch.tensor(0.5)) == expected
 
 
 class Batches:
@@ -206,6 +204,7 @@ def test_the_meter_counts_time_and_reads_by_epoch(device, run, monkeypatch):
                 assert images.unique().item() == epoch
                 device.pass_time(1.0)
                 measured.lap(torch.tensor(float(epoch)))
+            measured.end_steps()
             device.pass_time(10.0)
             measured.end_epoch({"validation_loss": 0.5})
     assert run.column("epoch").tolist() == [0, 0, 1, 1]
@@ -341,23 +340,153 @@ def test_memory_is_ours_and_our_workers(run):
 
 
 def test_the_peak_is_the_highest_reading_since_the_beginning(run, monkeypatch):
-    readings = iter([3.0, 5.0, 9.0, 2.0, 1.0, 1.0])
-    monkeypatch.setattr(Meter, "host_memory", lambda self: next(readings))
-    with Meter(run, "cpu") as measured:
-        for _ in range(3):
-            measured.gauge()
+    readings = iter([3.0, 5.0, 9.0, 2.0])
+    with Meter(run, "cpu", gauge=lambda: next(readings)) as measured:
+        measured.end_steps()
+        measured.end_steps()
     assert run.scalars["memory_at_start"] == 3.0
     assert run.scalars["peak_memory"] == 9.0
 
 
-def test_a_gpu_that_says_nothing_is_nan(monkeypatch):
-    def silent(device):
-        raise RuntimeError("no driver")
+class Allocator:
+    """A device's memory as torch counts it: bytes now, and the most since the last reset."""
 
-    monkeypatch.setattr(torch.cuda, "get_device_properties", silent)
-    readings = Gpu(torch.device("cuda:0")).readings()
-    assert set(readings) == {"energy_j", "utilisation"}
-    assert all(math.isnan(value) for value in readings.values())
+    def __init__(self, monkeypatch, held=0):
+        self.now = self.most = held
+        monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: self.stats())
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: self.reset())
+
+    def stats(self):
+        return {"allocated_bytes.all.peak": self.most, "reserved_bytes.all.peak": 2 * self.most}
+
+    def reset(self):
+        self.most = self.now
+
+    def take(self, size):
+        self.now += size
+        self.most = max(self.most, self.now)
+
+    def use(self, size):
+        """Takes and gives back, as a step does with its activations."""
+        self.take(size)
+        self.take(-size)
+
+
+def on_a_gpu(run, device, allocator):
+    measured = Meter(run, "cpu", event=device.event)
+    measured.gauge = measured._allocated
+    return measured
+
+
+def test_the_curve_and_the_peak_hold_what_a_step_frees_again(run, device, monkeypatch):
+    """Weights of 10 bytes; a step's activations are 90; the evaluation needs 500. 1,000 bytes were there before."""
+    monkeypatch.setattr(meter, "Load", lambda: Quiet())
+    allocator = Allocator(monkeypatch, held=1000)
+    run.scalars["memory_before"] = 1000.0
+    with on_a_gpu(run, device, allocator) as measured:
+        allocator.take(10)
+        for epoch in range(2):
+            for _ in measured.waiting(Batches(device, 3), epoch):
+                allocator.use(90)
+                device.enqueue(1.0)
+                measured.lap(torch.tensor(1.0))
+            measured.end_steps()
+            allocator.use(500)
+            measured.end_epoch({})
+    assert run.column("memory").tolist() == [100] * 6  # each step takes 2 s: every one is read
+    assert run.scalars["peak_memory"] == 100
+    assert run.scalars["evaluate_memory"] == 510
+
+
+def test_what_is_reserved_is_kept_over_resets(run, device, monkeypatch):
+    allocator = Allocator(monkeypatch)
+    measured = on_a_gpu(run, device, allocator)
+    allocator.use(50)
+    measured.gauge()
+    allocator.use(20)
+    measured.gauge()
+    assert measured.reserved == 100
+
+
+def test_the_queue_is_drained_before_the_evaluation_begins(run, device, monkeypatch):
+    """The host orders two steps of 5 s in no time, and evaluates for 1 s."""
+    monkeypatch.setattr(meter, "Load", lambda: Quiet())
+    with Meter(run, "cpu", event=device.event, gauge=lambda: 0.0) as measured:
+        batches = Batches(device, 2)
+        for _ in measured.waiting(batches, 0):
+            device.enqueue(5.0)
+            measured.lap(torch.tensor(1.0))
+        measured.end_steps()
+        device.pass_time(1.0)
+        measured.end_epoch({})
+    assert run.epoch_column("train_s").tolist() == [12.0]  # 2 s until the first batch, then 10 s of work
+    assert run.epoch_column("evaluate_s").tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("host", "computing", "share"), [(1.0, 0.3, 1.0), (0.1, 1.0, 0.0)])
+def test_a_device_that_waits_for_its_orders_is_told_from_a_busy_one(event_clock, device, run, host, computing, share):
+    """No time goes into loading. The host takes ``host`` seconds to order each step."""
+    for _ in range(20):
+        step(event_clock, device, loading=0.0, computing=computing)
+        device.pass_time(host)
+    event_clock.collect(wait=True)
+    assert run.scalars["host_bound"] == share
+
+
+def test_waiting_for_data_is_not_taken_for_slow_orders(event_clock, device, run):
+    for _ in range(20):
+        step(event_clock, device, loading=3.0, computing=1.0)
+    event_clock.collect(wait=True)
+    assert run.scalars["host_bound"] == 0
+    assert run.column("load_s").tolist() == [3.0] * 20
+
+
+def test_every_event_is_recorded_on_the_stream_of_the_runs_device(monkeypatch, run):
+    streams = []
+
+    class Noted:
+        def record(self, stream):
+            streams.append(stream)
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
+    monkeypatch.setattr(torch, "full", lambda *size, pin_memory, **more: torch.empty(4))
+    clock = EventClock(run, torch.device("cuda:1"), Noted)
+    clock.start(0.0)
+    clock.lap(None)
+    assert streams == ["the stream of cuda:1"] * 2
+
+
+def test_on_apples_gpu_a_step_ends_when_its_loss_is_there(run, monkeypatch):
+    """It queues its work, like CUDA, but its events cannot be trusted: reading the loss waits for the device."""
+    device = Device()
+    monkeypatch.setattr(meter, "clock", lambda: device.now)
+
+    class Loss:
+        def item(self):
+            device.now = max(device.now, device.free_at)
+            return 0.5
+
+    clock = HostClock(run, waits=True)
+    clock.start(0.0)
+    device.enqueue(4.0)
+    assert clock.lap(Loss())["compute_s"] == 4.0
+    assert not isinstance(Meter(run, "mps").clock, EventClock)
+
+
+@pytest.mark.parametrize(("kind", "beside"), [("cpu", False), ("mps", False), ("cuda", True)])
+def test_batches_are_copied_beside_other_work_on_cuda_only(run, kind, beside):
+    class Tensor:
+        def to(self, device, non_blocking):
+            copied.append(non_blocking)
+
+    class Loader:
+        def epoch(self, number):
+            yield Tensor(), Tensor(), 0
+
+    copied, measured = [], Meter(run, "cpu")
+    measured.kind = kind
+    list(measured.waiting(Loader(), 0))
+    assert copied == [beside] * 2
 
 
 def test_a_real_run_fills_every_column(quick):
@@ -382,13 +511,3 @@ def test_a_real_run_fills_every_column(quick):
     assert run.epoch_column("train_loss")[1] == pytest.approx(run.column("loss")[4:].mean())
     assert run.epoch_column("reads").tolist() == [64, 64]
     assert run.scalars["peak_memory"] >= run.column("memory").max()
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_a_run_on_a_gpu_fills_every_column(quick):
-    run = fit(quick.but(device="cuda"))
-    for name in STEP_COLUMNS:
-        assert all(map(math.isfinite, run.column(name))), name
-    assert run.scalars["peak_memory"] > 0
-    assert run.scalars["reserved_memory"] >= run.scalars["peak_memory"]

@@ -7,6 +7,7 @@ from speedkit.support.messages import _
 from speedkit.support.strict import choices
 
 PATIENCE = (1, 2, 3, 5, 10)
+MOST_WORKERS = 64  # that a recipe may have
 
 
 def control_for(name, recipe, cores):
@@ -14,7 +15,7 @@ def control_for(name, recipe, cores):
     field = type(recipe).model_fields[name]
     suggested = {
         "early_stopping": [0, *PATIENCE],
-        "workers": sorted({0, 1, 2, 4, cores, 2 * cores}),
+        "workers": sorted(count for count in {0, 1, 2, 4, cores, 2 * cores} if count <= MOST_WORKERS),
         "data": ["fashion-mnist", "jpeg", "sqlite"],
     }
     options = suggested.get(name) or choices(field)
