@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 
+from speedkit.support.errors import CannotRun
 from speedkit.support.messages import N_, Message, plural_message
 
 
@@ -132,6 +133,22 @@ def problem(index: int) -> str:
             reason=reason,
         )
     return ""
+
+
+def refuse_if_full(needed: int, device: str):
+    """Raises CannotRun if the images of ``cache="device"``, ``needed`` bytes, do not fit into what is free there."""
+    free = torch.cuda.mem_get_info(device)[0]
+    if needed > free:
+        raise CannotRun(
+            Message(
+                N_(
+                    "cache='device' needs {needed} MiB on the GPU, and {free} MiB are free: choose cache='ram' or a "
+                    "smaller subset."
+                ),
+                needed=f"{needed / 2**20:.0f}",
+                free=f"{free / 2**20:.0f}",
+            )
+        )
 
 
 def _why_unavailable():

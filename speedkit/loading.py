@@ -4,14 +4,16 @@ import hashlib
 import math
 import os
 import shutil
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from speedkit.recipe import Recipe
-from speedkit.support.errors import CannotRun, DataError
-from speedkit.support.messages import N_, Message
+from speedkit.support.errors import DataError
+from speedkit.support.messages import N_
 from speedkit.support.settings import generated_folder
 from speedkit.tasks.images import Data
 from speedkit.techniques import augmentation, caching, workers
@@ -24,6 +26,19 @@ def drain(generator):
             next(generator)
         except StopIteration as stop:
             return stop.value
+
+
+class Reads(int):
+    """How many images were read from the source, and the seconds that reading and augmenting the batch took."""
+
+    read_s = augment_s = math.nan
+
+    @classmethod
+    def timed(cls, count: int, *times: float):
+        """times: before reading, between reading and augmenting, and after augmenting."""
+        reads = cls(count)
+        reads.read_s, reads.augment_s = (later - sooner for sooner, later in pairwise(times))
+        return reads
 
 
 class Images(torch.utils.data.Dataset):
@@ -40,13 +55,15 @@ class Images(torch.utils.data.Dataset):
         return self.count
 
     def __getitems__(self, keys: list[int]):
-        """Images uint8 [B, C, H, W], labels int64 [B], and how many images were read from the source."""
+        """Images uint8 [B, C, H, W], labels int64 [B], and how many were read from the source: :class:`Reads`."""
+        began = time.perf_counter()
         positions = torch.from_numpy(np.array(keys, np.int64)) % self.count
         images, reads = caching.lookup(self.cache, positions, self.source.read)
+        read = time.perf_counter()
         if self.augment:
             for image, key in zip(images, keys, strict=True):  # in place: copying the batch would cost as much again
                 image.copy_(self.augment(image, key))
-        return images, self.source.labels[positions], reads
+        return images, self.source.labels[positions], Reads.timed(reads, began, read, time.perf_counter())
 
 
 class Batches:
@@ -128,7 +145,9 @@ class DeviceLoader:
         order = self.batches.order().to(self.images.device)
         chosen = order if self.augment == "off" else self.crop_and_flip.draw(order, generator)
         for step, (some, labels) in enumerate(zip(chosen, self.labels[order], strict=True)):
-            yield self._images(some, number * len(self) + step), labels, 0
+            began = time.perf_counter()
+            images = self._images(some, number * len(self) + step)
+            yield images, labels, Reads.timed(0, began, began, time.perf_counter())
 
     def _images(self, chosen, key):
         if self.augment == "off":
@@ -150,26 +169,13 @@ def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
     """
     if recipe.cache != "device":
         return Loader(recipe, data, device, dataset)
-    _look_before_the_leap(recipe, data, device)
+    if device.startswith("cuda"):
+        from speedkit.gpu import refuse_if_full  # here, because a CPU has no use for it
+
+        # The images; with augmentation also their mirror images, and both with their padding: see BatchCropAndFlip.
+        refuse_if_full(len(data.train.labels) * math.prod(data.shape) * (1 if recipe.augment == "off" else 6), device)
     images, _ = yield from data.train.read_first(len(data.train.labels), N_("training images copied to the device"))
     return DeviceLoader(recipe, data, images, device)
-
-
-def _look_before_the_leap(recipe, data, device):
-    # The images themselves; with augmentation, also their mirror images, and both again with their padding.
-    needed = len(data.train.labels) * int(np.prod(data.shape)) * (1 if recipe.augment == "off" else 6)
-    free = torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else math.inf
-    if needed > free:
-        raise CannotRun(
-            Message(
-                N_(
-                    "cache='device' needs {needed} MiB on the GPU, and {free} MiB are free: choose cache='ram' or a "
-                    "smaller subset."
-                ),
-                needed=f"{needed / 2**20:.0f}",
-                free=f"{free / 2**20:.0f}",
-            )
-        )
 
 
 def shared_memory_free() -> int | None:

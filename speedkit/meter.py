@@ -3,38 +3,23 @@
 import contextlib
 import math
 import time
-from collections import deque
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import torch
 
 from speedkit import hardware
 from speedkit.run import Run
-from speedkit.support.errors import NotFinite
 from speedkit.support.messages import N_, Message, template
 
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
-SLOTS = 4096  # steps that the device may be behind before the host waits for it
-IDLE = 20e-6  # seconds: between two kernels that are both queued, a GPU is idle for less
 DISTURBED = 0.15  # above this share taken by other programs, a run's times cannot be trusted
 NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")  # parts of a core's time; "user" already includes what guests use
 OTHER_PROGRAMS = N_(
     "Other programs took {share}% of the processor time that this run needed: close them and run again before you "
     "trust its times."
 )
-
-
-class Pending(NamedTuple):
-    """A step that the device has not finished yet."""
-
-    row: int
-    wait_s: float
-    start: object
-    end: object
 
 
 class Meter:
@@ -53,11 +38,15 @@ class Meter:
         """
         self.run, self.kind, self.processes = run, device.split(":")[0], processes
         self.device = torch.device(device)
-        queued = event or self.kind == "cuda"
-        self.clock = EventClock(run, self.device, event) if queued else HostClock(run, self.kind == "mps")
+        if event or self.kind == "cuda":
+            from speedkit.events import EventClock  # here, because a CPU has no use for it
+
+            self.clock = EventClock(run, self.device, event)
+        else:
+            self.clock = HostClock(run, self.kind == "mps")
         self.gauge = gauge or {"cuda": self._allocated, "mps": self._of_driver}.get(self.kind, self.host_memory)
         self.memory, self.read_at, self.peak, self.reserved = math.nan, -math.inf, math.nan, math.nan
-        self.epoch, self.reads, self.gpu = 0, 0, None
+        self.epoch, self.reads, self.batch, self.gpu = 0, 0, 0, None
 
     def __enter__(self):
         if self.kind == "cuda":
@@ -84,7 +73,7 @@ class Meter:
             if batch is None:
                 return
             images, labels, reads = batch
-            self.reads += reads
+            self.reads, self.batch = self.reads + reads, reads
             self.clock.start(asked)
             yield images.to(self.device, **beside), labels.to(self.device, **beside)
 
@@ -100,6 +89,7 @@ class Meter:
             self.memory, self.read_at = self._read_gauge(), now
         self.lapped = now - self.run.paused_s
         row |= {"t": self.lapped - self.started, "memory": self.memory, "reads": self.reads - self.first_reads}
+        row |= {name: getattr(self.batch, name, math.nan) for name in ("read_s", "augment_s")}
         step = self.run.step(**row)
         self.clock.collect()
         return step
@@ -186,75 +176,12 @@ class HostClock:
         value = math.nan if loss is None else loss.item()
         end = clock() if self.waits else end
         if loss is not None and not math.isfinite(value):
-            raise _not_finite(value, self.run.count)
+            raise self.run.not_finite(self.run.count, value)
         step = {"wait_s": self.wait_s, "load_s": self.wait_s, "compute_s": end - self.ready, "loss": value}
         return step | {"step_s": self.wait_s + step["compute_s"]}
 
     def collect(self, wait=False):
         pass
-
-
-class EventClock:
-    """Step times by events in the device's queue, read once they have happened. Losses arrive in pinned memory.
-
-    ``host_bound``, a scalar of the run: the share of steps before which the device had nothing to do although the batch
-    was there, because the host orders work more slowly than the device does it.
-    """
-
-    def __init__(self, run, device, event=None):
-        self.run, cuda = run, device.type == "cuda"
-        self.stream = torch.cuda.current_stream(device) if cuda else None  # looking it up at each record takes longer
-        self.event = event or partial(torch.cuda.Event, enable_timing=True)
-        losses = torch.full((SLOTS,), math.nan, pin_memory=cuda)
-        self.slots, self.losses = losses.unbind(), losses.numpy()  # both are views: indexing a tensor takes longer
-        self.pending, self.spare, self.last_end = deque(), [], None
-        self.host_bound, self.followed, self.reports = 0, 0, False
-
-    def start(self, asked):
-        self.wait_s = clock() - asked
-        self.begun = self._event()
-        self.begun.record(self.stream)
-
-    def lap(self, loss):
-        self.reports = loss is not None
-        if self.reports:
-            self.slots[self.run.count % SLOTS].copy_(loss, non_blocking=True)
-        end = self._event()
-        end.record(self.stream)
-        self.pending.append(Pending(self.run.count, self.wait_s, self.begun, end))
-        return {"load_s": self.wait_s}
-
-    def collect(self, wait=False):
-        """Fills in the rows of the steps that the device has finished; with ``wait``, waits for all of them."""
-        if wait and self.pending:
-            self.pending[-1].end.synchronize()
-        while self.pending:
-            row, wait_s, start, end = self.pending[0]
-            if not end.query():
-                if len(self.pending) < SLOTS - 1:
-                    break
-                end.synchronize()  # the ring is full
-            self.pending.popleft()
-            compute_s = start.elapsed_time(end) / 1000
-            idle_s = self.last_end.elapsed_time(start) / 1000 if self.last_end else wait_s
-            columns = self.run.steps
-            columns["wait_s"][row], columns["compute_s"][row] = min(wait_s, idle_s), compute_s
-            columns["step_s"][row] = idle_s + compute_s
-            columns["loss"][row] = value = float(self.losses[row % SLOTS])
-            if self.last_end:
-                self.followed += 1
-                self.host_bound += idle_s - wait_s > IDLE
-                self.run.scalars["host_bound"] = self.host_bound / self.followed
-            self.spare += [start] if self.last_end is None else [start, self.last_end]
-            self.last_end = end
-            if self.reports and not math.isfinite(value):
-                raise _not_finite(value, row)
-        if wait and self.last_end:  # an epoch has ended: its evaluation is not part of the next step
-            self.spare.append(self.last_end)
-            self.last_end = None
-
-    def _event(self):
-        return self.spare.pop() if self.spare else self.event()
 
 
 class Load:
@@ -317,13 +244,3 @@ def _own_seconds():
     except (psutil.Error, OSError):  # a sandbox may hide them
         return math.nan, {}
     return seconds, waits
-
-
-def _not_finite(value, step):
-    return NotFinite(
-        Message(
-            "The loss became {value} at step {step}: lower the learning rate, or choose a precision with more range.",
-            value=value,
-            step=step,
-        )
-    )

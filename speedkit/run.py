@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 
 from speedkit.recipe import Recipe
-from speedkit.support.messages import N_, _, message_of, ngettext
+from speedkit.support.errors import NotFinite
+from speedkit.support.messages import N_, Message, message_of
 from speedkit.support.settings import smoke
-from speedkit.support.units import number, percent, seconds, size
 
-STEP_COLUMNS = ("epoch", "t", "wait_s", "load_s", "compute_s", "step_s", "memory", "loss", "reads")
+STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss", "reads")
+STEP_COLUMNS += ("load_s", "read_s", "augment_s")
 EPOCH_COLUMNS = ("steps", "t", "train_s", "evaluate_s", "reads")
 EPOCH_COLUMNS += ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
@@ -43,7 +43,9 @@ class Run:
     Step columns: ``epoch``; ``t``, seconds since the first step began; ``wait_s``, the device idle while the loop
     waits for data; ``compute_s``, transfer and computing (device time by events on CUDA and MPS, host time on a
     CPU); ``step_s``, the whole step; ``memory``, allocated on the device, or the resident set of the process and its
-    workers on a CPU; ``loss``; ``reads``, images read from the source, not from a cache.
+    workers on a CPU; ``loss``; ``reads``, images read from the source, not from a cache; ``load_s``, which the loop
+    spent in the loader, whether or not the device was idle meanwhile; ``read_s`` and ``augment_s``, which reading (with
+    decoding) and augmenting this step's batch took, wherever that was done.
     Epoch columns: ``steps`` and ``t`` at its end, ``train_s``, ``evaluate_s``, ``reads``, and losses and accuracies,
     all in evaluation mode except ``train_loss``, the mean over the epoch's steps. ``train_accuracy`` is that of the
     first thousand training images, without augmentation.
@@ -99,6 +101,13 @@ class Run:
         """Adds a sentence for the run's reader, unless already there; a message is translated when it is shown."""
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+    def not_finite(self, step: int, value: float) -> NotFinite:
+        """The error for a loss that is nan or infinite."""
+        sentence = N_(
+            "The loss became {value} at step {step}: lower the learning rate, or choose a precision with more range."
+        )
+        return NotFinite(Message(sentence, value=value, step=step))
 
     # Reading, safe from another thread while the run goes on
 
@@ -170,27 +179,10 @@ class Run:
         return self.name or self.recipe.label
 
     def where_time_goes(self) -> str:
-        """One sentence: where a step's time goes, and therefore which techniques can help."""
-        share = self.waiting_share
-        if not math.isfinite(share):
-            return _("Where the time goes is known from the second step on.")
-        waiting, computing = f"{100 * share:.0f}", f"{100 * (1 - share):.0f}"
-        if share >= 0.5:
-            return _(
-                "{waiting}% waiting for data: more workers or a cache can help; precision cannot help much.",
-                waiting=waiting,
-            )
-        if share >= 0.15:
-            return _(
-                "{waiting}% waiting for data, {computing}% computing: workers or a cache can save at most the first, "
-                "a cheaper step at most the second.",
-                waiting=waiting,
-                computing=computing,
-            )
-        return _(
-            "{waiting}% waiting for data: only cheaper or fewer steps can help; workers and caches cannot.",
-            waiting=waiting,
-        )
+        """Where a step's time goes, and therefore which techniques can help, in one to three short sentences."""
+        from speedkit.run_words import where_time_goes  # here and below, because training shows nothing
+
+        return where_time_goes(self)
 
     # Saving
 
@@ -228,54 +220,19 @@ class Run:
 
     def summary(self) -> dict[str, str]:
         """The figures to read first: name, in English -> text with units, in the current language."""
-        figures, status = self.scalars, _(self.status)
-        if self.reason:
-            status = _("{what}: {text}", what=status, text=_(self.reason))
-        of_processes = self.memory_is_of_processes
-        memory = N_("peak memory of the processes") if of_processes else N_("peak memory on the device")
-        rows = {
-            N_("run"): f"{self.label} ({status})",
-            N_("time"): _(
-                "{time} for {steps} in {epochs}, after {preparation} of preparation",
-                time=seconds(self.seconds),
-                steps=ngettext("{n} step", "{n} steps", self.count),
-                epochs=ngettext("{n} epoch", "{n} epochs", len(self.epochs["t"])),
-                preparation=seconds(figures.get("prepare_s")),
-            ),
-            N_("time per step"): _(
-                "{waiting} waiting for data + {computing} computing (means)",
-                waiting=seconds(self.mean("wait_s")),
-                computing=seconds(self.mean("compute_s")),
-            ),
-            N_("throughput"): f"{number(self.mean('images_per_s'))} images/s",
-            memory: size(figures.get("peak_memory")),
-            N_("accuracy"): _(
-                "validation {validation}, training {training}",
-                validation=percent(self.last("validation_accuracy")),
-                training=percent(self.last("train_accuracy")),
-            ),
-            N_("where the time goes"): self.where_time_goes(),
-        }
-        if "test_accuracy" in figures:
-            rows["accuracy"] += _(", test {test}", test=percent(figures["test_accuracy"]))
-        if math.isfinite(figures.get("energy_j", math.nan)):
-            rows[N_("energy")] = _("{joules} J on the GPU", joules=f"{figures['energy_j']:.0f}")
-        if self.smoke:
-            rows[N_("smoke")] = _("cut to a few steps by SPEEDKIT_SMOKE: these numbers mean nothing")
-        return rows
+        from speedkit.run_words import summary
 
-    def _table(self):
-        from speedkit.support.table import Table  # here, because training shows no table
-
-        first, *rows = ([_(name), text] for name, text in self.summary().items())
-        return Table(first, rows)
+        return summary(self)
 
     def __repr__(self):
-        return "\n".join([repr(self._table()), *map(_, self.notes)])
+        from speedkit.run_words import text
+
+        return text(self)
 
     def _repr_html_(self):
-        notes = (Markup("<p>{}</p>").format(_(note)) for note in self.notes)
-        return Markup(self._table()._repr_html_()) + Markup("").join(notes)
+        from speedkit.run_words import html
+
+        return html(self)
 
 
 def memory_is_of_processes(machine: dict) -> bool:

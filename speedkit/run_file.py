@@ -12,7 +12,7 @@ from speedkit.support.files import ListOf, NanAsNull, StoredMessage, fields_of, 
 from speedkit.support.messages import N_
 from speedkit.support.strict import Strict
 
-LATER = ("load_s",)  # columns that the first files of this format lack
+LATER = ("load_s", "read_s", "augment_s")  # columns that the first files of this format lack
 FORMAT = 2  # in format 1, scalars were called figures, and notes and reason were plain English
 
 

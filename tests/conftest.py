@@ -1,5 +1,6 @@
 """What all tests share. Notebooks are cut to a few steps; ordinary tests see recipes as they are written."""
 
+import contextlib
 import importlib
 import itertools
 import multiprocessing
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from in_browser import browser, notebook, page, server, smoke_server  # noqa: F401 (fixtures)
 from PIL import Image
 
 from speedkit import hardware
 from speedkit.recipe import Recipe
 from speedkit.support.messages import language
 from speedkit.tasks import images
+
+with contextlib.suppress(ModuleNotFoundError):  # on a GPU server, only what needs no browser is tested
+    from in_browser import browser, notebook, page, server, smoke_server  # noqa: F401 (fixtures)
 
 OFFLINE = Path(__file__).resolve().parent / "offline"
 

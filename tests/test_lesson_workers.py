@@ -112,13 +112,6 @@ def test_pinned_memory_is_not_available_without_a_gpu(quick):
     assert "no CUDA GPU" in table.caption
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(hardware.machine().kind != "cuda", reason="needs a GPU")
-def test_pinned_memory_is_timed_on_a_gpu(quick):
-    table = lesson.pinned(quick.but(device="auto"))
-    assert all(row[1].endswith("s") for row in table.rows)
-
-
 def test_smoke_runs_cut_the_recipe(quick, monkeypatch):
     monkeypatch.setenv("SPEEDKIT_SMOKE", "1")
     assert quick.but(subset=5000, epochs=9).effective().subset == 256

@@ -12,8 +12,9 @@ import psutil
 import pytest
 import torch
 
-from speedkit import meter
-from speedkit.meter import EventClock, HostClock, Load, Meter
+from speedkit import events, meter
+from speedkit.events import EventClock
+from speedkit.meter import HostClock, Load, Meter
 from speedkit.recipe import Recipe
 from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS, Run
 from speedkit.support.errors import NotFinite
@@ -62,7 +63,8 @@ class Event:
 @pytest.fixture
 def device(monkeypatch):
     device = Device()
-    monkeypatch.setattr(meter, "clock", lambda: device.now)
+    for module in (meter, events):
+        monkeypatch.setattr(module, "clock", lambda: device.now)
     return device
 
 
@@ -140,7 +142,7 @@ def test_figures_are_filled_in_when_the_device_is_done_and_not_waited_for(event_
 
 
 def test_a_full_ring_waits_and_loses_nothing(event_clock, device, run, monkeypatch):
-    monkeypatch.setattr(meter, "SLOTS", 8)
+    monkeypatch.setattr(events, "SLOTS", 8)
     for n in range(30):
         step(event_clock, device, loading=0.0, computing=1.0, loss=float(n))
         assert len(event_clock.pending) < 8

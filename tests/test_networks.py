@@ -5,7 +5,7 @@ import torch
 
 from speedkit.recipe import Recipe
 from speedkit.support.strict import choices
-from speedkit.tasks.images import Normalise, build
+from speedkit.tasks.images import Normalise, Pool, build
 
 MODELS = choices(Recipe.model_fields["model"])
 
@@ -84,3 +84,12 @@ def test_the_generator_decides_the_weights():
 
     assert torch.equal(drawn(1), drawn(1))
     assert not torch.equal(drawn(1), drawn(2))
+
+
+@pytest.mark.parametrize("side", [3, 4, 7, 8, 28])
+def test_pooling_by_products_is_adaptive_pooling(side):
+    """On Apple's GPU torch has no adaptive pooling for sizes such as 4 and 8."""
+    pool, images = Pool(3), torch.randn(2, 5, side, side)
+    means = pool.means(side)
+    torch.testing.assert_close(means @ images @ means.T, torch.nn.functional.adaptive_avg_pool2d(images, 3))
+    assert torch.equal(pool(images), torch.nn.functional.adaptive_avg_pool2d(images, 3))

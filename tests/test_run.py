@@ -5,6 +5,7 @@ import json
 import math
 import os
 import threading
+from array import array
 from datetime import datetime
 from pathlib import Path
 
@@ -141,24 +142,91 @@ def test_a_smoke_run_says_so_and_keeps_its_recipe_until_it_is_trained(monkeypatc
     assert "SPEEDKIT_SMOKE" not in repr(filled())
 
 
+def timed(wait, compute, read=math.nan, augment=math.nan, cores=2, device="cpu", **changes):
+    """A run of twenty steps with these seconds per step."""
+    run = filled(20, wait_s=wait, compute_s=compute, **changes)
+    run.machine = {"cores": cores, "device": device}
+    run.steps["read_s"], run.steps["augment_s"] = array("d", [read] * 20), array("d", [augment] * 20)
+    return run
+
+
+SPLIT = "{}% of a step is waiting for data ({}% reading, {}% augmenting), {}% computing."
+WHOLE = "{}% of a step is waiting for data, {}% computing."
+CHEAPER = "A cheaper step can save at most {}%."
+NOTHING_LEFT = "Only smaller images or lighter augmentation can still shorten the waiting."
+
+
 @pytest.mark.parametrize(
-    ("wait_s", "compute_s", "starts", "says"),
+    ("run", "said"),
     [
-        (3.0, 1.0, "75%", "more workers or a cache can help; precision cannot"),
-        (1.0, 1.0, "50%", "more workers or a cache can help; precision cannot"),
-        (1.0, 3.0, "25%", "75% computing"),
-        (1.0, 99.0, "1%", "workers and caches cannot"),
-        (0.0, 1.0, "0%", "workers and caches cannot"),
+        # Amdahl: a technique can save no more than the whole of its part.
+        (
+            timed(3, 1, read=2, augment=1),
+            [SPLIT.format(75, 50, 25, 25), "A cache can save at most 50%, workers at most 75%.", CHEAPER.format(25)],
+        ),
+        (timed(13, 87), [WHOLE.format(13, 87), "A cache or workers can save at most 13%.", CHEAPER.format(87)]),
+        (timed(1, 99, read=1, augment=0), [WHOLE.format(1, 99), CHEAPER.format(99)]),
+        # What is on already is not advised again.
+        (
+            timed(3, 1, read=0, augment=3, cache="ram"),
+            [SPLIT.format(75, 0, 75, 25), "Workers can save at most 75%.", CHEAPER.format(25)],
+        ),
+        (
+            timed(3, 1, read=3, augment=0, workers=1),
+            [SPLIT.format(75, 75, 0, 25), "A cache can save at most 75%.", CHEAPER.format(25)],
+        ),
+        (
+            timed(3, 1, read=1, augment=2, workers=1, cache="ram", cores=8),
+            [SPLIT.format(75, 25, 50, 25), "More workers can save at most 75%.", CHEAPER.format(25)],
+        ),
+        (
+            timed(1, 1, read=0, augment=1, cache="device"),
+            [SPLIT.format(50, 0, 50, 50), NOTHING_LEFT, CHEAPER.format(50)],
+        ),
+        # No core is free for a worker; nothing is read that a cache could keep.
+        (timed(3, 1, read=0, augment=3, cores=1), [SPLIT.format(75, 0, 75, 25), NOTHING_LEFT, CHEAPER.format(25)]),
+        # A GPU leaves all cores to workers.
+        (
+            timed(3, 1, read=0, augment=3, cores=1, device="cuda:0"),
+            [SPLIT.format(75, 0, 75, 25), "Workers can save at most 75%.", CHEAPER.format(25)],
+        ),
     ],
 )
-def test_one_sentence_says_where_the_time_goes(wait_s, compute_s, starts, says):
-    sentence = filled(wait_s=wait_s, compute_s=compute_s).where_time_goes()
-    assert sentence.startswith(f"{starts} waiting for data")
-    assert says in sentence
+def test_what_is_said_about_the_time_is_what_can_be_saved(run, said):
+    assert run.where_time_goes() == " ".join(said)
 
 
-def test_where_the_time_goes_is_not_known_from_one_step():
-    assert "second step" in filled(steps=1).where_time_goes()
+def test_a_step_that_only_waits_is_not_told_to_compute_less():
+    assert "cheaper" not in timed(99, 1, read=99, augment=0).where_time_goes()
+
+
+@pytest.mark.parametrize("steps", [1, 19])
+def test_where_the_time_goes_is_not_known_from_a_few_steps(steps):
+    assert filled(steps=steps).where_time_goes() == "Where the time goes is known from step 20 on."
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.5, True), (0.49, False), (math.nan, False)])
+def test_a_gpu_that_waits_for_its_orders_is_not_called_busy(share, said):
+    run = timed(0, 1, device="cuda:0")
+    run.scalars["host_bound"] = share
+    sentence = run.where_time_goes()
+    assert ("the processor orders work more slowly than the GPU does it" in sentence) is said
+    assert ("A cheaper step" in sentence) is not said
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best", "said"),
+    [
+        (3, 1, "Early stopping ended the run after epoch 3 of 9, and kept the weights of epoch 2."),
+        (9, 8, "Early stopping did not end the run; it kept the weights of epoch 9."),
+        (9, math.nan, ""),
+    ],
+)
+def test_early_stopping_says_what_it_did(epochs, best, said):
+    run = filled(20, epochs=epochs, early_stopping=1)
+    run.recipe = run.recipe.but(epochs=9)
+    run.status, run.scalars["best_epoch"], run.total_steps = "finished", best, 60
+    assert run.where_time_goes().endswith(said or CHEAPER.format(75))
 
 
 def test_seconds_end_with_the_last_step_or_evaluation():

@@ -430,20 +430,3 @@ def test_it_can_be_stopped_from_another_thread_between_steps(quick, no_children)
     thread.join(timeout=60)
     assert run.status == "stopped"
     assert 3 <= run.count < 40_000
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("cache", ["device", "ram"])
-def test_no_step_waits_for_the_device(cache):
-    """torch itself tells: with this setting it raises where the host would wait for the GPU."""
-    records = (record for record in train(Recipe(cache=cache, epochs=1)) if isinstance(record, Step))
-    for _ in range(5):
-        next(records)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(50):
-            next(records)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-        records.close()

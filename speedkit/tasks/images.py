@@ -218,6 +218,24 @@ class Normalise(nn.Module):
         return (images.float() - self.mean) * self.scale
 
 
+class Pool(nn.AdaptiveAvgPool2d):
+    """Adaptive average pooling of squares to ``output_size`` x ``output_size``, on Apple's GPU, too.
+
+    There, torch refuses sizes that are not multiples of the output's, so it is computed as two products.
+    """
+
+    def forward(self, images):
+        side = images.shape[-1]
+        if images.device.type != "mps" or side % self.output_size == 0:
+            return super().forward(images)
+        means = self.means(side).to(images)
+        return means @ images @ means.T
+
+    def means(self, side: int) -> torch.Tensor:
+        """The weight of each of ``side`` pixels in each output: float [output_size, side]."""
+        return F.adaptive_avg_pool1d(torch.eye(side)[None], self.output_size)[0].T
+
+
 def build(name: str, shape: tuple[int, int, int], classes: int, *, mean, std, batchnorm: bool = False) -> nn.Module:
     """The network called ``name`` ("small", "wide", "mlp", "resnet18"), its weights drawn from torch's generator.
 
@@ -236,7 +254,7 @@ def _convolutional(shape, classes, with_norm, widths=(16, 32, 64)):
         layers += [batchnorm_module.norm(width, with_norm), nn.ReLU()]
         channels, side = width, side // 2
     if side > 3:
-        layers.append(nn.AdaptiveAvgPool2d(3))
+        layers.append(Pool(3))
         side = 3
     return [*layers, nn.Flatten(), nn.Linear(channels * side * side, classes)]
 

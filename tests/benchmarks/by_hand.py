@@ -25,7 +25,8 @@ def steps_by_hand(recipe):
     device = hardware.machine(recipe.device).device
     data = drain(load(recipe))
     model = new_model(recipe, data).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, nesterov=True)
+    options = {"momentum": 0.9, "nesterov": True, "fused": device.startswith("cuda")}
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, **options)
     with closing(drain(make_loader(recipe, data, device))) as loader:
         batches = (batch for epoch in range(recipe.epochs) for batch in loader.epoch(epoch))
         for images, labels, _ in itertools.islice(batches, recipe.steps):
