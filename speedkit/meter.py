@@ -58,16 +58,12 @@ class Meter:
         self.own = psutil.Process()
         self.run.scalars["memory_at_start"] = self.gauge()
         self.load = Load()
-        self.started = self.epoch_started = self.lapped = self.now()
+        self.started = clock()
         return self
-
-    def now(self) -> float:
-        """The run's own time: the clock without the seconds in which another run had its turn."""
-        return clock() - self.run.paused_s
 
     def waiting(self, loader, epoch: int):
         """The batches of one epoch on the device, (images, labels); measures the time spent in the loader."""
-        self.epoch, self.first_row, self.first_reads, self.epoch_started = epoch, self.run.count, self.reads, self.now()
+        self.epoch, self.first_row, self.first_reads = epoch, self.run.count, self.reads
         batches = iter(loader.epoch(epoch))
         while True:
             asked = clock()
@@ -88,8 +84,7 @@ class Meter:
         now = clock()
         if now - self.read_at > GAUGE_INTERVAL:
             self.memory, self.read_at = self.gauge(), now
-        self.lapped = now - self.run.paused_s
-        row = {"epoch": self.epoch, "t": self.lapped - self.started, "memory": self.memory}
+        row = {"epoch": self.epoch, "t": now - self.started - self.run.paused_s, "memory": self.memory}
         row |= {"reads": self.reads - self.first_reads} | self.clock.lap(loss.detach(), now)
         step = self.run.step(**row)
         self.clock.collect()
@@ -98,9 +93,10 @@ class Meter:
     def end_epoch(self, evaluated: dict):
         """Appends the epoch's row to the run. ``evaluated``: losses and accuracies, measured since the last step."""
         self.clock.collect(wait=True)
-        losses, now = self.run.column("loss")[self.first_row :], self.now()
-        row = {"steps": self.run.count, "t": now - self.started, "reads": self.reads - self.first_reads}
-        row |= {"train_s": self.lapped - self.epoch_started, "evaluate_s": now - self.lapped}
+        losses, now = self.run.column("loss")[self.first_row :], clock() - self.started - self.run.paused_s
+        began, trained = (ends[-1] if ends else 0.0 for ends in (self.run.epochs["t"], self.run.steps["t"]))
+        row = {"steps": self.run.count, "t": now, "reads": self.reads - self.first_reads}
+        row |= {"train_s": trained - began, "evaluate_s": now - trained}
         row["train_loss"] = float(losses.mean()) if len(losses) else math.nan
         return self.run.epoch(**row, **evaluated)
 

@@ -36,7 +36,7 @@ from speedkit.techniques.workers import threads_for_training
 from speedkit.train import train
 
 WARM_UP_STEPS = 10
-BLOCK = 0.05  # seconds: long beside the refilling of the processor's caches, short beside other programs' bursts
+BLOCK = 0.01  # seconds: long beside the refilling of the processor's caches, short beside what other programs do
 clock = time.perf_counter
 
 
