@@ -148,7 +148,7 @@ def test_trials_are_kept_one_by_one_and_go_on_where_they_stopped(quick, tmp_path
         assert all(len(ends) == len(times) > 1 for __, __, ends, times in row["steps"])
         reads, accuracy = row["values"]["reads"], row["values"]["validation_accuracy"]
         assert all(baseline == variant for baseline, variant in reads + accuracy)  # the added work changes nothing
-    assert len(null.table(null.summary(rows)).splitlines()) == 2 + len(null.DESIGNS)
+    assert len(null.table(null.summary(rows)).splitlines()) == 2 + 3  # a line per design, and one for how it was
 
 
 def test_the_added_work_is_proportional_to_the_step(quick):
@@ -165,7 +165,7 @@ def test_the_added_work_is_proportional_to_the_step(quick):
 
 
 def made_up(lower, times, design="in turns", truth="none"):
-    """A row of the raw file: five pairs, two steps after the first; ``times`` in µs are the variant's, the others 100."""
+    """A row of the raw file: five pairs of two steps and a first; the variant takes ``times`` in µs, the other 100."""
     steps = []
     for seed in range(5):
         for variant, taken in enumerate((100, times[seed])):
@@ -183,6 +183,15 @@ def test_verdicts_are_counted_by_kind_and_metric():
     assert (counted["trials"], counted["verdicts"]) == (5, {"step_s": {"lower": 2, "no difference detected": 3}})
     line = null.table(null.summary(rows)).splitlines()[2]
     assert line == "| nothing else | in turns | 2 of 5 | 2 of 5 | 0 of 5 | 0 of 5 | 4 | 4 s |"
+
+
+def test_what_is_not_judged_now_is_judged_as_it_was_before():
+    row = made_up(False, [110] * 5, "one after the other")
+    row["rows"] = {"seconds": [1.1, math.nan, math.nan, "not judged"]}
+    row["values"] = {"seconds": [[1.0, 1.1], [1.0, 1.1], [1.0, 1.11], [1.0, 1.09], [1.0, 1.1]]}
+    counted = null.summary([row])
+    assert counted["quiet | one after the other | none"]["verdicts"] == {"seconds": {"not judged": 1}}
+    assert counted[f"quiet | {null.BEFORE} | none"]["verdicts"] == {"seconds": {"higher": 1}}
 
 
 def test_the_estimators_agree_where_they_should():

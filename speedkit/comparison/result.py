@@ -7,13 +7,13 @@ a pair has on average; for accuracy, the difference in points. Everything shown 
 ratios, so that a row divides. The 95 % interval is Student's t over the pairs, on the logarithms (Student 1908, "The
 probable error of a mean").
 
-The unit is the pair, not the block of steps. The blocks of a run depend on each other, because they share its seed and
-because load lasts longer than a block: an interval over hundreds of them is far too narrow. If there is no difference,
-the two runs of a pair can be exchanged, since it is drawn which of them goes first. So their difference is symmetric
-about zero whatever the load, and for symmetric differences t keeps its level or is cautious: a disturbed pair widens
-the interval. With five pairs no exact distribution-free interval reaches 95 % (the smallest two-sided p of a sign, rank
-or permutation test is 1/16). ``tests/benchmarks/null.py`` measures how often verdicts are wrong, also on a busy machine
-and with the other estimators that were considered; ``tests/test_comparison.py`` checks the statistics by simulation.
+The unit is the pair, not the block of steps. The blocks of a run depend on each other (they share its seed, its place
+in memory and its epochs), so an interval over hundreds of them is narrower, but holds for those runs only. If there is
+no difference, the two runs of a pair can be exchanged, since it is drawn which of them goes first. So their difference
+is symmetric about zero whatever the load, and for symmetric differences t keeps its level or is cautious: a disturbed
+pair widens the interval. With five pairs no exact distribution-free interval reaches 95 % (the smallest two-sided p of
+a sign, rank or permutation test is 1/16). ``tests/benchmarks/null.py`` measures how often verdicts are wrong, also on a
+busy machine and with the other estimators that were considered; ``tests/test_comparison.py`` checks by simulation.
 
 Where the runs were made one after the other, load that lasts longer than a run can pass for a difference. A time is
 then not judged if other programs took much of a run's processor time and could have made the difference by themselves.

@@ -31,7 +31,7 @@ import torch
 import speedkit as sk
 from speedkit.comparison.metrics import HIGHER, LOWER, METRICS, NOT_JUDGED
 from speedkit.comparison.runs import fill, plan
-from speedkit.comparison.stats import interval
+from speedkit.comparison.stats import interval, verdict
 from speedkit.meter import DISTURBED
 from speedkit.run import Step
 from speedkit.support.units import seconds as in_words
@@ -42,6 +42,7 @@ RECIPE = sk.Recipe(model="mlp", cache="device", subset=2000, epochs=3, device="c
 MARK = {"prefetch": 3}  # tells the variant; it changes nothing in a run without workers
 TRUTHS = {"none": 0.0, "10 %": 0.1, "30 %": 0.3}  # how much longer the variant's step is
 DESIGNS = {"one after the other": False, "in turns": True}
+BEFORE = "one after the other, always judged (before)"
 WANTED = 100
 LONGER = [truth for truth, share in TRUTHS.items() if share]
 MEANWHILE = {
@@ -332,18 +333,31 @@ def estimators(rows: list[dict]) -> dict:
 def summary(rows: list[dict]) -> dict:
     """By condition, design and truth: the number of trials, and of each metric's verdicts."""
     found = {}
-    for row in rows:
+    before = [row | {"design": BEFORE, "rows": _always_judged(row)} for row in rows if not DESIGNS[row["design"]]]
+    for row in [*before, *rows]:
         key = f"{row['condition']} | {row['design']} | {row['truth']}"
         entry = found.setdefault(key, {"trials": 0, "seconds": [], "verdicts": {}})
         entry["trials"] += 1
         entry["seconds"].append(row["seconds"])
-        for metric, (*__, verdict) in row["rows"].items():
-            entry["verdicts"].setdefault(metric, Counter())[verdict] += 1
+        for metric, (*__, said) in row["rows"].items():
+            entry["verdicts"].setdefault(metric, Counter())[said] += 1
     for entry in found.values():
         entry["seconds"] = statistics.median(entry["seconds"])
         entry["verdicts"] = {
             metric: dict(counts) for metric, counts in entry["verdicts"].items() if set(counts) - {"n/a"}
         }
+    return found
+
+
+def _always_judged(row):
+    """The rows of a comparison whose times are judged whatever other programs did."""
+    found = {}
+    for name, (effect, low, high, said) in row["rows"].items():
+        if said == NOT_JUDGED:
+            logs = np.log(np.array(row["values"][name], float))
+            low, __, high = interval(logs[:, 1] - logs[:, 0])
+            said = verdict(low, high)
+        found[name] = [effect, low, high, said]
     return found
 
 
@@ -359,7 +373,7 @@ def table(figures: dict) -> str:
     heading += ["wrong direction", "a comparison takes"]
     lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
     for condition, words in MEANWHILE.items():
-        for design in DESIGNS:
+        for design in (BEFORE, *DESIGNS):
             entries = {truth: figures.get(f"{condition} | {design} | {truth}") for truth in TRUTHS}
             if all(entries.values()):
                 lines.append(f"| {words} | {design} | {' | '.join(_cells(entries))} |")
