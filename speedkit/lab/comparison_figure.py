@@ -24,8 +24,8 @@ def _change(comparison):
 def figure(comparison: Comparison) -> Picture:
     """The ratios variant / baseline on a logarithmic axis, and below them the differences in points.
 
-    One dot per pair, and a bar for the 95 % interval if there is one. Metrics not known in any pair are left out, and so
-    are counts of zero, whose ratio has no place on a logarithmic axis. Claimed metrics come first.
+    One dot per pair, and a bar for the 95 % interval if there is one. Claimed metrics come first. Metrics not known in
+    any pair are left out, and so are counts of zero, whose ratio has no place on a logarithmic axis.
     """
     claimed = {claim.metric for claim in comparison.claims}
     rows = sorted(
