@@ -64,7 +64,7 @@ class Run:
         self.steps = {name: array("d") for name in STEP_COLUMNS}
         self.epochs = {name: array("d") for name in EPOCH_COLUMNS}
         self.count = 0  # complete rows in steps: a reader in another thread stays below it
-        self.paused_s = 0.0  # seconds in which another run had its turn; they count for no time of this one
+        self.paused_s = 0.0  # seconds so far in which another run had its turn: no part of this one's times
 
     # Recording, for the training loop
 

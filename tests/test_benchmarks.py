@@ -1,7 +1,9 @@
 """What is timed is what is said: the other ways of loading and of training do the same work as the kit's."""
 
 import itertools
+import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from speedkit.tasks import images as data
 from speedkit.tasks.images import build
 from speedkit.techniques.precision import Precision
 from speedkit.train import optimization
-from tests.benchmarks import loading, ratio, readme, rivals, several, sizes, step_cost
+from tests.benchmarks import loading, null, ratio, readme, rivals, several, sizes, step_cost
 from tests.benchmarks.by_hand import steps_by_hand
 
 
@@ -122,3 +124,105 @@ def test_the_readme_shows_what_was_kept():
     text = readme.README.read_text(encoding="utf-8")
     assert text == readme.written(text), "run: python -m tests.benchmarks.readme"
     assert len(readme.rows()) > 10
+
+
+# How often verdicts are wrong
+
+
+def test_trials_are_kept_one_by_one_and_go_on_where_they_stopped(quick, tmp_path):
+    raw = tmp_path / "null.jsonl"
+    for wanted in (1, 2):
+        null.measure(raw, "quiet", 10, wanted, quick.but(cache="device"), pairs=2)
+        rows = null.read(raw)
+        assert len(rows) == wanted * len(null.TRUTHS) * len(null.DESIGNS)
+    with open(raw, "a") as file:
+        file.write('{"condition": "quiet", "tru')  # stopped while it wrote
+    assert null.read(raw) == rows
+    assert {(row["truth"], row["design"], row["number"]) for row in rows} == {
+        (truth, design, number) for truth in null.TRUTHS for design in null.DESIGNS for number in range(2)
+    }
+    for row in rows:
+        assert sorted((seed, variant) for variant, seed, *__ in row["steps"]) == sorted(
+            (seed, variant) for seed in {seed for __, seed, *__ in row["steps"]} for variant in (0, 1)
+        )
+        assert all(len(ends) == len(times) > 1 for __, __, ends, times in row["steps"])
+        reads, accuracy = row["values"]["reads"], row["values"]["validation_accuracy"]
+        assert all(baseline == variant for baseline, variant in reads + accuracy)  # the added work changes nothing
+    assert len(null.table(null.summary(rows)).splitlines()) == 2 + 3  # a line per design, and one for how it was
+
+
+def test_the_added_work_is_proportional_to_the_step(quick):
+    work, done = null.Work(quick, rounds=3), []
+    work.per_step, work._pass = 8.0, lambda: done.append(None)
+    model = torch.nn.Linear(1, 1)
+    work.into(model, 0.3)
+    for __ in range(10):
+        model(torch.zeros(1, 1))
+    assert len(done) == 24
+    model.eval()
+    model(torch.zeros(1, 1))
+    assert len(done) == 24
+
+
+def made_up(lower, times, design="in turns", truth="none"):
+    """A row of the raw file: five pairs of two steps and a first; the variant takes ``times`` in µs, the other 100."""
+    steps = []
+    for seed in range(5):
+        for variant, taken in enumerate((100, times[seed])):
+            ends = [10 * block + 5 * variant for block in range(3)]
+            steps.append([variant, seed, ends, [999, taken, taken]])
+    rows = {"step_s": [1.0, 0.9, 1.1, "lower" if lower else "no difference detected"], "energy_j": [0, 0, 0, "n/a"]}
+    shares = [0.0] * 8 + [0.5] * 2
+    found = {"condition": "quiet", "truth": truth, "design": design, "number": 0, "seconds": 4.0}
+    return found | {"others_share": shares, "rows": rows, "steps": steps}
+
+
+def test_verdicts_are_counted_by_kind_and_metric():
+    rows = [made_up(i < 2, [100] * 5, truth=truth) for truth in null.TRUTHS for i in range(5)]
+    counted = null.summary(rows)["quiet | in turns | none"]
+    assert (counted["trials"], counted["verdicts"]) == (5, {"step_s": {"lower": 2, "no difference detected": 3}})
+    line = null.table(null.summary(rows)).splitlines()[2]
+    assert line == "| nothing else | in turns | 2 of 5 | 2 of 5 | 0 of 5 | 0 of 5 | 4 | 4 s |"
+
+
+def test_what_is_not_judged_now_is_judged_as_it_was_before():
+    row = made_up(False, [110] * 5, "one after the other")
+    row["rows"] = {"seconds": [1.1, math.nan, math.nan, "not judged"]}
+    row["values"] = {"seconds": [[1.0, 1.1], [1.0, 1.1], [1.0, 1.11], [1.0, 1.09], [1.0, 1.1]]}
+    counted = null.summary([row])
+    assert counted["quiet | one after the other | none"]["verdicts"] == {"seconds": {"not judged": 1}}
+    assert counted[f"quiet | {null.BEFORE} | none"]["verdicts"] == {"seconds": {"higher": 1}}
+
+
+def test_the_estimators_agree_where_they_should():
+    longer = [110, 111, 109, 110, 110]
+    counted = null.estimators([made_up(False, longer, design) for design in null.DESIGNS])
+    assert all(found["higher"] == 1 for found in counted.values()), counted
+    assert len(counted) == len(null.ESTIMATORS)
+    # Steps whose ratio is one on average: none of them finds a difference over pairs.
+    even = null.estimators([made_up(False, [90, 1e4 / 90, 100, 80, 1e4 / 80], design) for design in null.DESIGNS])
+    assert all(found["none"] == 1 for name, found in even.items() if "pairs" in name), even
+
+
+def test_the_rank_interval_is_wilcoxon_s():
+    from scipy.stats import wilcoxon
+
+    draw = np.random.default_rng(0)
+    for shift in np.linspace(0, 1.5, 40):
+        samples = draw.normal(shift, 1.0, 12)
+        low, high = null._rank(samples)
+        assert (low > 0 or high < 0) == (wilcoxon(samples, method="exact").pvalue <= 0.05)
+    assert null._rank(np.ones(5)) == (-math.inf, math.inf)  # five cannot reach 95 %
+
+
+@pytest.mark.parametrize("condition", ["quiet", "bursts"])
+def test_a_load_lasts_as_long_as_its_block(condition):
+    import psutil
+
+    def loads():
+        children = psutil.Process().children(recursive=True)
+        return [child for child in children if "--load" in child.cmdline()]
+
+    with null.loaded(condition):
+        assert len(loads()) == (condition != "quiet")
+    assert not loads()

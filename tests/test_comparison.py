@@ -21,6 +21,7 @@ from speedkit.comparison.metrics import (
     METRICS,
     NO_DIFFERENCE,
     NOT_AVAILABLE,
+    NOT_JUDGED,
     OPPOSITE,
     TOO_FEW,
     Claim,
@@ -208,8 +209,10 @@ def test_a_row_divides_and_its_figures_have_one_unit():
     row = synthetic(seconds=figures).row("seconds")
     assert row.variant / row.baseline == pytest.approx(row.effect, rel=1e-12)
     assert row.texts()[:2] == ("1.54 s", "0.452 s")
-    memory = synthetic(peak_memory=[(2**30, 2**20)] * 5).row("peak_memory")
-    assert memory.texts()[:2] == ("1.0 GiB", "0.0 GiB")
+    memory = synthetic(peak_memory=[(2**30, 2**29)] * 5).row("peak_memory")
+    assert memory.texts()[:2] == ("1.0 GiB", "0.5 GiB")
+    far_apart = synthetic(wait_s=[(2.0, 4e-5)] * 5).row("wait_s")
+    assert far_apart.texts()[:2] == ("2 s", "40 µs")
     accuracy = synthetic(validation_accuracy=[(0.8, 0.9), (0.6, 0.61)] * 3).row("validation_accuracy")
     assert 100 * (accuracy.variant - accuracy.baseline) == pytest.approx(accuracy.effect)
 
@@ -240,6 +243,54 @@ def test_a_count_may_be_zero():
     neither = synthetic(reads=[(0, 0)] * 5).row("reads")
     assert (neither.texts()[2], neither.verdict) == ("none in both", NO_DIFFERENCE)
     assert synthetic(reads=[(0, 8)] * 5).row("reads").texts()[2] == "only in the variant"
+
+
+@pytest.mark.parametrize(
+    ("share", "in_turns", "ratios", "expected"),
+    [
+        (0.05, False, (0.9, 0.91, 0.89, 0.9, 0.9), LOWER),
+        (0.3, False, (0.9, 0.91, 0.89, 0.9, 0.9), NOT_JUDGED),  # load alone could have made a run 1 / 0.7 as long
+        (0.3, False, NEAR_ONE, NOT_JUDGED),
+        (0.3, False, HALF, LOWER),  # but not twice as long
+        (0.3, False, DOUBLE, HIGHER),
+        (0.6, False, HALF, NOT_JUDGED),
+        (1.0, False, HALF, NOT_JUDGED),
+        (math.nan, False, HALF, LOWER),
+        (0.3, True, (0.9, 0.91, 0.89, 0.9, 0.9), LOWER),  # both runs had the same load
+    ],
+)
+def test_a_time_that_load_could_explain_is_not_judged(share, in_turns, ratios, expected):
+    comparison = synthetic(seconds=pairs_of(*ratios), reads=pairs_of(*HALF), validation_accuracy=[(0.8, 0.8)] * 5)
+    comparison.in_turns = in_turns
+    comparison.measured[3].others_share = share
+    row = comparison.row("seconds")
+    assert row.verdict == expected
+    assert math.isnan(row.low) is (expected == NOT_JUDGED)
+    assert comparison.row("reads").verdict == LOWER
+    if expected == NOT_JUDGED:
+        judged = comparison.judge(CACHING_SPEEDS_UP)
+        assert (judged.outcome, "close other programs" in judged.why) == (CANNOT_TELL, True)
+        assert "not judged: this machine was busy" in repr(comparison)
+
+
+def test_claimed_rows_come_first_and_rows_that_nobody_knows_go():
+    comparison = synthetic(seconds=pairs_of(*HALF), step_s=pairs_of(*HALF), reads=[(5, 5)] * 5)
+    comparison.claims = CLAIMS["cache"]
+    for text in (repr(comparison), comparison._repr_html_()):
+        assert "energy of the GPU" not in text
+        places = [text.index(title) for title in ("images read from", "time of the whole run", "time per step")]
+        assert max(places[:2]) < places[2]
+    shown = comparison._repr_html_()
+    assert shown.index("<details>") < shown.index("time per step")
+    comparison.claims = ()
+    assert "<details>" not in comparison._repr_html_()
+
+
+def test_the_disturbance_comes_before_the_figures():
+    comparison = synthetic(seconds=pairs_of(*HALF))
+    comparison.notes.append(Message(OTHER_PROGRAMS, share="42"))
+    for text in (repr(comparison), comparison._repr_html_()):
+        assert text.index("Other programs took 42%") < text.index("time of the whole run")
 
 
 def test_too_few_pairs_give_no_verdict():
@@ -752,7 +803,8 @@ def test_a_figure_of_the_pairs(comparison, tmp_path):
     drawn = figure(comparison).figure
     drawn.savefig(tmp_path / "pairs.png")
     dots = sum(len(line.get_xdata()) for ax in drawn.axes for line in ax.lines if line.get_marker() == "o")
-    assert dots == sum(np.isfinite(comparison.effects(metric)).sum() for metric in METRICS)
+    shown = [metric for metric in METRICS if metric != "reads"]  # all of them are counts of zero
+    assert dots == sum(np.isfinite(comparison.effects(metric)).sum() for metric in shown)
 
 
 @pytest.mark.parametrize("ratios", [HALF, NEAR_ONE, DOUBLE, WILD, (0.55, 1.2), (0.79, 1.21), (0.01, 100.0)])

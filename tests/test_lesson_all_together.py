@@ -395,12 +395,12 @@ def test_a_lessons_comparison_counts_before_one_of_this_notebook():
     of_lesson, of_here = cache_comparison(seconds=0.5, reads=0.1), cache_comparison(seconds=2.0, reads=0.1)
     table = lesson.summary(SavedComparisons({"cache": of_lesson}, []), of_here)
     assert [row[3:] for row in rows_of(table, "cache")][1] == [
-        "× 0.500 (× 0.500 to × 0.500)",
+        "× 0.500 (× 0.500)",
         "held here",
         "its lesson",
     ]
     table = lesson.summary(SavedComparisons({}, []), of_here)
-    assert rows_of(table, "cache")[1][3:] == ["× 2.000 (× 2.000 to × 2.000)", "the opposite", "this notebook"]
+    assert rows_of(table, "cache")[1][3:] == ["× 2.000 (× 2.000)", "the opposite", "this notebook"]
 
 
 def test_a_comparison_that_can_tell_counts_before_one_that_cannot():

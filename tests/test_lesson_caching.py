@@ -153,8 +153,8 @@ def test_frozen_trains_for_real(quick):
 @pytest.mark.parametrize(
     ("points", "middle", "verdict"),
     [
-        ([-3, -2, -2.5, -3.5, -2], "-2.50", LOWER),
-        ([3, -2, 1, -1, 0.5], "+0.50", NO_DIFFERENCE),
+        ([-3, -2, -2.5, -3.5, -2], "-2.60", LOWER),
+        ([3, -2, 1, -1, 0.5], "+0.30", NO_DIFFERENCE),
         ([-0.2, -0.21, -0.19, -0.2, -0.2], "-0.20", SMALL),
         ([-3, -2, -2.5, -3.5], "-2.75", f"{TOO_FEW}, 5 are needed"),
     ],

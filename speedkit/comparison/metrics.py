@@ -39,8 +39,9 @@ class Metric:
         return self.unit != "share"
 
     def texts(self, *values: float) -> list[str]:
-        """Values in words, all in one unit."""
-        like = max(filter(math.isfinite, values), default=math.nan)
+        """Values in words, all in one unit unless they differ a thousandfold."""
+        known = [value for value in values if math.isfinite(value)]
+        like = max(known) if known and max(known) < 1000 * min(known) else None
         words = {
             "s": lambda value: seconds(value, like),
             "bytes": lambda value: size(value, like),

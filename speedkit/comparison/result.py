@@ -7,13 +7,13 @@ a pair has on average; for accuracy, the difference in points. Everything shown 
 ratios, so that a row divides. The 95 % interval is Student's t over the pairs, on the logarithms (Student 1908, "The
 probable error of a mean").
 
-The unit is the pair, not the block of steps. The blocks of a run depend on each other, because they share its seed and
-because load lasts longer than a block: an interval over hundreds of them is far too narrow. If there is no difference,
-the two runs of a pair can be exchanged, since it is drawn which of them goes first. So their difference is symmetric
-about zero whatever the load, and for symmetric differences t keeps its level or is cautious: a disturbed pair widens
-the interval. With five pairs no exact distribution-free interval reaches 95 % (the smallest two-sided p of a sign, rank
-or permutation test is 1/16). ``tests/benchmarks/null.py`` measures how often verdicts are wrong, also on a busy machine
-and with the other estimators that were considered; ``tests/test_comparison.py`` checks the statistics by simulation.
+The unit is the pair, not the block of steps. The blocks of a run depend on each other (they share its seed, its place
+in memory and its epochs), so an interval over hundreds of them is narrower, but holds for those runs only. If there is
+no difference, the two runs of a pair can be exchanged, since it is drawn which of them goes first. So their difference
+is symmetric about zero whatever the load, and for symmetric differences t keeps its level or is cautious: a disturbed
+pair widens the interval. With five pairs no exact distribution-free interval reaches 95 % (the smallest two-sided p of
+a sign, rank or permutation test is 1/16). ``tests/benchmarks/null.py`` measures how often verdicts are wrong, also on a
+busy machine and with the other estimators that were considered; ``tests/test_comparison.py`` checks by simulation.
 
 Where the runs were made one after the other, load that lasts longer than a run can pass for a difference. A time is
 then not judged if other programs took much of a run's processor time and could have made the difference by themselves.
@@ -50,8 +50,8 @@ from speedkit.comparison.metrics import (
     Claim,
     Judgement,
 )
-from speedkit.comparison.stats import NEEDED_PAIRS, hidden, interval, margin_of, verdict
-from speedkit.meter import other_programs_note
+from speedkit.comparison.stats import NEEDED_PAIRS, interval, margin_of, verdict
+from speedkit.meter import DISTURBED, other_programs_note
 from speedkit.recipe import Recipe
 from speedkit.run import Run, memory_is_of_processes
 from speedkit.support.files import ListOf, NanAsNull, StoredMessage, fields_of, reading, save_json
@@ -275,7 +275,7 @@ class Comparison(Strict, frozen=False):
             effect = back(effects.mean()) if len(effects) else math.nan
             return Row(metric, title, baseline, variant, effect, math.nan, math.nan, TOO_FEW, self.too_few)
         low, middle, high = interval(effects)
-        if METRICS[metric].unit == "s" and not self.in_turns and hidden(low, high, self.others_share):
+        if METRICS[metric].unit == "s" and not self.in_turns and _could_be_load(low, high, self.others_share):
             return Row(metric, title, baseline, variant, back(middle), math.nan, math.nan, NOT_JUDGED, BUSY)
         return Row(metric, title, baseline, variant, back(middle), back(low), back(high), verdict(low, high), "")
 
@@ -446,6 +446,15 @@ def _outcome(row):
     verdict = _(row.verdict)
     said = row.verdict in (NOT_AVAILABLE, NOT_JUDGED)
     return _("{what}: {text}", what=verdict, text=_(row.why)) if said else verdict
+
+
+def _could_be_load(low, high, share):
+    """Whether an interval of log ratios reaches a difference that other programs could have made by themselves.
+
+    A run of which they took ``share`` of the processor time that it needed may have lasted 1 / (1 - share) as long.
+    """
+    longer = -math.log1p(-min(share, 0.99))
+    return share > DISTURBED and low < longer and high > -longer
 
 
 def _ratio(log):

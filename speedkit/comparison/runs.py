@@ -36,7 +36,7 @@ from speedkit.techniques.workers import threads_for_training
 from speedkit.train import train
 
 WARM_UP_STEPS = 10
-BLOCK = 0.05  # seconds: long beside the refilling of the processor's caches, short beside other programs' bursts
+BLOCK = 0.01  # seconds: long beside the refilling of the processor's caches, short beside what other programs do
 clock = time.perf_counter
 
 
@@ -93,12 +93,12 @@ def fill(comparison: Comparison, train=train, each_step: bool = False, in_turns:
     with comparison.being_made():
         if any(recipe.cache == "disk" for recipe in recipes.values()):
             comparison.note(N_("The disk cache was filled before the first counted run: it is compared warm."))
-        peaks = []
+        warm_ups = []
         for arm in ARMS:
             run = _Open(comparison, train, _warm_up(recipes[arm]).but(seed=comparison.baseline.seed), None, arm)
             yield from _making([run], each_step)
-            peaks.append(run.run.scalars.get("peak_memory", math.nan))
-        comparison.in_turns = _can_take_turns(comparison, sum(peaks)) if in_turns is None else in_turns
+            warm_ups.append(run.run)
+        comparison.in_turns = _can_take_turns(warm_ups) if in_turns is None else in_turns
         for pair, order in enumerate(orders(comparison.pairs, comparison.baseline.seed)):
             seed = comparison.baseline.seed + pair
             runs = (_Open(comparison, train, recipes[arm].but(seed=seed), pair, arm) for arm in order)
@@ -112,12 +112,12 @@ def _warm_up(recipe):
     return recipe.but(epochs=1, steps=steps)
 
 
-def _can_take_turns(comparison, memory):
-    recipes = comparison.baseline, comparison.variant
-    if any(recipe.workers and recipe.cache != "device" for recipe in recipes):
-        return False
-    machine = comparison.machine
-    return machine.get("device") == "cpu" and not memory > machine.get("memory", math.inf) / 2
+def _can_take_turns(warm_ups):
+    for run in warm_ups:
+        if run.machine.get("device") != "cpu" or (run.recipe.workers and run.recipe.cache != "device"):
+            return False
+    memory = sum(run.scalars.get("peak_memory", math.nan) for run in warm_ups)
+    return not memory > warm_ups[0].machine.get("memory", math.inf) / 2
 
 
 class _Open:

@@ -7,7 +7,6 @@ import numpy as np
 from scipy import stats
 
 from speedkit.comparison.metrics import HIGHER, LOWER, NO_DIFFERENCE, NOT_AVAILABLE, TOO_FEW
-from speedkit.meter import DISTURBED
 from speedkit.support.settings import smoke
 
 NEEDED_PAIRS = 5  # the tests check the error rates here; also the default, so that nobody stops when it looks good
@@ -57,14 +56,6 @@ def interval(samples, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray, np.
 def verdict(low: float, high: float) -> str:
     """lower, higher or no difference detected, from an interval of log ratios or of differences."""
     return LOWER if high < 0 else HIGHER if low > 0 else NO_DIFFERENCE
-
-
-def hidden(low: float, high: float, share: float) -> bool:
-    """Whether an interval of log ratios reaches a difference that other programs alone could have made.
-
-    A run of which they took ``share`` of the processor time that it needed may have lasted 1 / (1 - share) as long.
-    """
-    return share > DISTURBED and low < -math.log1p(-min(share, 0.99)) and high > math.log1p(-min(share, 0.99))
 
 
 SMALL = "less than half a point: nothing is claimed"

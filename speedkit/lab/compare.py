@@ -30,8 +30,9 @@ def compare(
 
     The comparison first waits for its turn in the queue of this machine. Then it makes two short warm-up runs, which
     do not count, and the pairs: both runs of a pair have the same seed, and which of the two comes first is drawn at
-    random. The test set is not touched. To stop early, interrupt the kernel: the finished pairs count. With
-    SPEEDKIT_SMOKE, runs are cut to a few steps, and there is no queue and no verdict.
+    random. On a CPU and without workers they take turns, a few milliseconds each, so that whatever else the machine
+    does slows both alike. The test set is not touched. To stop early, interrupt the kernel: the finished pairs count.
+    With SPEEDKIT_SMOKE, runs are cut to a few steps, and there is no queue and no verdict.
 
     Args:
         baseline: the recipe to compare with.

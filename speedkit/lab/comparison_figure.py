@@ -24,9 +24,13 @@ def _change(comparison):
 def figure(comparison: Comparison) -> Picture:
     """The ratios variant / baseline on a logarithmic axis, and below them the differences in points.
 
-    One dot per pair, and a bar for the 95 % interval if there is one. Metrics not known in any pair are left out.
+    One dot per pair, and a bar for the 95 % interval if there is one. Claimed metrics come first. Metrics not known in
+    any pair are left out, and so are counts of zero, whose ratio has no place on a logarithmic axis.
     """
-    rows = [row for row in comparison.rows if np.isfinite(comparison.effects(row.metric)).any()]
+    claimed = {claim.metric for claim in comparison.claims}
+    rows = sorted(
+        (row for row in comparison.rows if _has_place(comparison, row)), key=lambda row: row.metric not in claimed
+    )
     ratios = [row for row in rows if METRICS[row.metric].is_ratio]
     points = [row for row in rows if not METRICS[row.metric].is_ratio]
     parts = [part for part in (ratios, points) if part]
@@ -39,6 +43,12 @@ def figure(comparison: Comparison) -> Picture:
     for ax, part in zip(axes, parts, strict=True):
         _draw(ax, comparison, part)
     return result
+
+
+def _has_place(comparison, row):
+    is_count = METRICS[row.metric].unit == "images"
+    values = comparison.values(row.metric)
+    return np.isfinite(comparison.effects(row.metric)).any() and (not is_count or values.all())
 
 
 def _draw(ax, comparison, rows):

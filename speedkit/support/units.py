@@ -9,20 +9,19 @@ def seconds(value: float | None, like: float | None = None) -> str:
     """A duration in words: "48.2 µs", "3.21 ms", "12.3 s", "2 min 5 s"; "n/a". ``like``: whose unit to use."""
     if not _known(value):
         return _("n/a")
-    like = like if _known(like) else value
+    like = like or value
     if 0 < like < 0.9995e-3:
         return f"{value * 1e6:.3g} µs"
     if like < 0.9995:
         return f"{value * 1000:.3g} ms"
-    whole = round(value)
-    return f"{value:.3g} s" if like < 100 else f"{whole // 60} min {whole % 60} s"
+    return f"{value:.3g} s" if like < 100 else "{} min {} s".format(*divmod(round(value), 60))
 
 
 def size(value: float | None, like: float | None = None) -> str:
     """Bytes in words: "41.0 MiB"; "n/a" if they are not known. ``like``: whose unit to use."""
     if not _known(value):
         return _("n/a")
-    like = like if _known(like) else value
+    like = like or value
     unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if like >= u), (1, ""))
     return f"{value / unit:.1f} {name}" if unit > 1 else _("{n} bytes", n=f"{value:.0f}")
 

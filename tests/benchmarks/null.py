@@ -4,7 +4,7 @@ Each trial is a comparison of about five seconds, made in two designs: runs one 
 :mod:`speedkit.comparison.runs` does it now. Trials of both designs and of every true difference alternate in random
 order, so that all see the same machine, under four conditions: quiet; bursts (a process takes a core on and off, 0.2
 to 3 s each); kernel (a second process trains for a minute and rests for one); panel (a second kernel trains under a
-panel that a browser shows). A step is made a tenth or 30 % longer by forward passes of the same network that nobody
+panel that a browser shows). A step is made 10 % or 30 % longer by forward passes of the same network that nobody
 asked for; a quick calibration finds how many.
 
 ``python -m tests.benchmarks.null [--minutes 60] [--conditions quiet,bursts,kernel,panel] [--raw null.jsonl]`` appends
@@ -29,20 +29,28 @@ import numpy as np
 import torch
 
 import speedkit as sk
-from speedkit.comparison.metrics import METRICS, NO_DIFFERENCE, NOT_JUDGED, WITHOUT_VERDICT
+from speedkit.comparison.metrics import HIGHER, LOWER, METRICS, NOT_JUDGED
 from speedkit.comparison.runs import fill, plan
-from speedkit.comparison.stats import interval
+from speedkit.comparison.stats import interval, verdict
 from speedkit.meter import DISTURBED
 from speedkit.run import Step
+from speedkit.support.units import seconds as in_words
 from speedkit.train import train
 from tests.benchmarks import keep
 
 RECIPE = sk.Recipe(model="mlp", cache="device", subset=2000, epochs=3, device="cpu")
 MARK = {"prefetch": 3}  # tells the variant; it changes nothing in a run without workers
-TRUTHS = {"none": 0.0, "a tenth": 0.1, "30 %": 0.3}  # how much longer the variant's step is
+TRUTHS = {"none": 0.0, "10 %": 0.1, "30 %": 0.3}  # how much longer the variant's step is
 DESIGNS = {"one after the other": False, "in turns": True}
+BEFORE = "one after the other, always judged (before)"
 WANTED = 100
-TIMES = ("step_s", "wait_s", "seconds")
+LONGER = [truth for truth, share in TRUTHS.items() if share]
+MEANWHILE = {
+    "quiet": "nothing else",
+    "bursts": "a program takes a core on and off",
+    "kernel": "a second process trains every other minute",
+    "panel": "a panel trains in a browser",
+}
 
 
 # Loads
@@ -209,7 +217,7 @@ def measure(raw: Path, condition: str, minutes: float, wanted: int = WANTED, rec
         while time.monotonic() < until:
             kinds = [(truth, design) for truth in TRUTHS for design in DESIGNS if done[truth, design] < wanted]
             if not kinds:
-                return
+                break
             fewest = min(done[kind] for kind in kinds)
             truth, design = random.choice([kind for kind in kinds if done[kind] == fewest])
             # Other seeds each time: else every comparison would draw the same order of its pairs.
@@ -325,13 +333,14 @@ def estimators(rows: list[dict]) -> dict:
 def summary(rows: list[dict]) -> dict:
     """By condition, design and truth: the number of trials, and of each metric's verdicts."""
     found = {}
-    for row in rows:
+    before = [row | {"design": BEFORE, "rows": _always_judged(row)} for row in rows if not DESIGNS[row["design"]]]
+    for row in [*before, *rows]:
         key = f"{row['condition']} | {row['design']} | {row['truth']}"
         entry = found.setdefault(key, {"trials": 0, "seconds": [], "verdicts": {}})
         entry["trials"] += 1
         entry["seconds"].append(row["seconds"])
-        for metric, (*__, verdict) in row["rows"].items():
-            entry["verdicts"].setdefault(metric, Counter())[verdict] += 1
+        for metric, (*__, said) in row["rows"].items():
+            entry["verdicts"].setdefault(metric, Counter())[said] += 1
     for entry in found.values():
         entry["seconds"] = statistics.median(entry["seconds"])
         entry["verdicts"] = {
@@ -340,36 +349,54 @@ def summary(rows: list[dict]) -> dict:
     return found
 
 
+def _always_judged(row):
+    """The rows of a comparison whose times are judged whatever other programs did."""
+    found = {}
+    for name, (effect, low, high, said) in row["rows"].items():
+        if said == NOT_JUDGED:
+            logs = np.log(np.array(row["values"][name], float))
+            low, __, high = interval(logs[:, 1] - logs[:, 0])
+            said = verdict(low, high)
+        found[name] = [effect, low, high, said]
+    return found
+
+
 def table(figures: dict) -> str:
-    """The summary as Markdown: a line per condition and design."""
-    lines = [
-        "| machine | runs of a pair | wrong verdicts, all rows | worst row | a tenth found | 30 % found | wrong way |",
-        "|---|---|---|---|---|---|---|",
+    """The summary as Markdown: a line per condition and design. Wrong verdicts: a recipe compared with itself."""
+    heading = [
+        "meanwhile",
+        "runs of a pair",
+        "wrong verdicts",
+        "worst row",
+        *(f"{truth} longer: found" for truth in LONGER),
     ]
-    for condition in LOADS:
-        for design in DESIGNS:
+    heading += ["wrong direction", "a comparison takes"]
+    lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
+    for condition, words in MEANWHILE.items():
+        for design in (BEFORE, *DESIGNS):
             entries = {truth: figures.get(f"{condition} | {design} | {truth}") for truth in TRUTHS}
-            if entries["none"]:
-                lines.append(f"| {condition} | {design} | {' | '.join(_cells(entries))} |")
+            if all(entries.values()):
+                lines.append(f"| {words} | {design} | {' | '.join(_cells(entries))} |")
     return "\n".join(lines)
 
 
 def _cells(entries):
     def wrong(counts):
-        return sum(n for verdict, n in counts.items() if verdict not in (NO_DIFFERENCE, *WITHOUT_VERDICT))
+        return counts.get(LOWER, 0) + counts.get(HIGHER, 0)
 
-    verdicts = entries["none"]["verdicts"]
-    judged = {name: sum(n for verdict, n in each.items() if verdict != "n/a") for name, each in verdicts.items()}
-    worst = max(verdicts, key=lambda name: wrong(verdicts[name]) / max(1, judged[name]))
-    cells = [f"{sum(map(wrong, verdicts.values()))} of {sum(judged.values())}"]
-    cells.append(f"{wrong(verdicts[worst])} of {judged[worst]} ({worst})")
-    lower = 0
-    for truth in list(TRUTHS)[1:]:
-        counts = entries[truth]["verdicts"]["step_s"] if entries[truth] else {}
-        unjudged = f", {counts[NOT_JUDGED]} not judged" if counts.get(NOT_JUDGED) else ""
-        cells.append(f"{counts.get('higher', 0)} of {sum(counts.values())}{unjudged}" if counts else "")
-        lower += counts.get("lower", 0)
-    return [*cells, str(lower)]
+    def in_all(counts):
+        return sum(counts.values())
+
+    rows = entries["none"]["verdicts"].values()
+    worst = max(rows, key=wrong)
+    yield f"{sum(map(wrong, rows))} of {sum(map(in_all, rows))}"
+    yield f"{wrong(worst)} of {in_all(worst)}"
+    longer = [entries[truth]["verdicts"]["step_s"] for truth in LONGER]
+    for counts in longer:
+        unjudged = f", {counts[NOT_JUDGED]} not judged" if NOT_JUDGED in counts else ""
+        yield f"{counts.get(HIGHER, 0)} of {in_all(counts)}{unjudged}"
+    yield str(sum(counts.get(LOWER, 0) for counts in longer))
+    yield in_words(statistics.median(entry["seconds"] for entry in entries.values()))
 
 
 def main(arguments: list[str] | None = None):

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.readme`` writes the README's table from the saved results.
+"""``python -m tests.benchmarks.readme`` writes the README's tables from the saved results.
 
 A test compares the two, so that the README stays up to date.
 """
@@ -6,10 +6,11 @@ A test compares the two, so that the README stays up to date.
 import json
 from pathlib import Path
 
-from tests.benchmarks import RESULTS, central
+from tests.benchmarks import RESULTS, central, null
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- made by tests/benchmarks/readme.py: begin -->", "<!-- end -->"
+BEGIN_NULL = "<!-- made by tests/benchmarks/readme.py from null.py's results: begin -->"
 HAND, USUAL = "a hand-written loop", "torchvision's loader, crop and flip"
 # (benchmark, its figure, what, compared with, wording). Compared with "": a time or a size; otherwise a ratio.
 LONG, FAST, LESS = "{} times as long", "{} times faster", "{} times less"
@@ -128,11 +129,23 @@ def table() -> str:
     return "\n".join([*lines, "", f"Measured on: {'; '.join(sorted(machines))}."])
 
 
+def error_rates(kind: str = "cpu") -> str:
+    """How often verdicts are wrong, as Markdown; "" if it was not measured."""
+    path = RESULTS / f"null-{kind}.json"
+    if not path.exists():
+        return ""
+    kept = json.loads(path.read_text())
+    machine = "{name}, {cores} cores, torch {torch}".format(**kept["machine"])
+    return f"{null.table(kept['figures']['summary'])}\n\nMeasured on: {machine}."
+
+
 def written(text: str) -> str:
-    """The README's text with the new table in place of the old one."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    """The README's text with the new tables in place of the old ones."""
+    for begin, new in ((BEGIN_NULL, error_rates()), (BEGIN, table())):
+        before, __, rest = text.partition(begin)
+        __, __, after = rest.partition(END)
+        text = f"{before}{begin}\n{new}\n{END}{after}"
+    return text
 
 
 if __name__ == "__main__":
