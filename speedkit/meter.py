@@ -193,7 +193,8 @@ class Load:
     this process may use (or in its container, while the quota held it up), and only up to the core time that this
     process left unused: if it had all of its cores, it lost nothing.
 
-    If the system does not count waiting (macOS, Windows), all use by others counts, as a share of the cores' time.
+    If the system does not count waiting (macOS, Windows), what others used counts as far as no core was idle meanwhile,
+    as a share of the cores' time.
     """
 
     def __init__(self):
@@ -207,8 +208,8 @@ class Load:
         others, unused = busy - own, max(0.0, available - own)
         if elapsed < 0.5 or not math.isfinite(others):
             return math.nan
-        if not waits:
-            return min(max(0.0, others), unused) / available
+        if not waits:  # on idle cores, nobody is in our way
+            return max(0.0, min(max(0.0, others), unused) - max(0.0, available - busy)) / available
         waited = sum(max(0.0, now - self.waits.get(thread, 0.0)) for thread, now in waits.items())
         throttled = min(throttled, waited)
         lost = min(waited - throttled, max(0.0, others)) + min(throttled, max(0.0, container - own))

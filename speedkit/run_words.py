@@ -4,6 +4,7 @@ import math
 
 from markupsafe import Markup
 
+from speedkit.meter import other_programs_note
 from speedkit.support.messages import N_, _, ngettext
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
@@ -129,11 +130,18 @@ def _table(run):
 
 
 def text(run) -> str:
-    """A run as a terminal shows it."""
-    return "\n".join([repr(_table(run)), *map(_, run.notes)])
+    """A run as a terminal shows it: what disturbed it, its figures, the other notes."""
+    first, others = _notes(run)
+    return "\n".join([*first, repr(_table(run)), *others])
 
 
 def html(run) -> str:
-    """A run as a notebook shows it; what disturbed it comes first."""
-    notes = (Markup("<p>{}</p>").format(_(note)) for note in run.notes)
-    return Markup(_table(run)._repr_html_()) + Markup("").join(notes)
+    """The same as a notebook shows it."""
+    first, others = (Markup("").join(Markup("<p>{}</p>").format(note) for note in notes) for notes in _notes(run))
+    return first + Markup(_table(run)._repr_html_()) + others
+
+
+def _notes(run):
+    disturbance = other_programs_note(run.notes)
+    others = [_(note) for note in run.notes if note != disturbance]
+    return ([_(disturbance)] if disturbance else []), others

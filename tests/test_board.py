@@ -182,7 +182,7 @@ def test_the_file_holds_the_result_the_hardware_and_versions_and_nothing_else(fo
     kept = content(folder)
     assert set(kept) == {
         *("format", "kind", "technique", "changes", "task", "nickname", "learner", "shared", "pairs", "smoke"),
-        *("machine", "versions", "rows"),
+        *("others_share", "machine", "versions", "rows"),
     }
     assert set(kept["machine"]) == {"name", "kind", "system", "cores", "memory", "device_memory"}
     assert kept["versions"] == {"python": "3.12.1", "torch": "2.9.0", "numpy": "2.3.0", "speedkit": "0.1.0"}
@@ -358,16 +358,36 @@ def test_another_setting_is_another_result_and_then_every_row_says_its_own(folde
     assert not any("wins here" in text for text in shown)  # it may be the task
 
 
-def test_the_same_technique_wins_here_and_loses_there(folder):
-    share(compared(ratio=0.5, machine=card(0)), folder=folder)
-    board = Board(folder)
-    assert not any("wins here" in text for text in words(drawn(board)))
-    share(compared(ratio=1.5, machine=card(2)), folder=folder)
-    share(compared(ratio=1.0, spread=0.1, machine=card(4)), folder=folder)
-    assert board.refresh()
-    assert words(drawn(board))[1] == (
-        "3 results: 1 lower, 1 higher, 1 no difference detected. The same technique wins here and loses there."
-    )
+@pytest.mark.parametrize(
+    ("lower", "higher", "same", "said"),
+    [
+        (2, 2, 1, True),
+        (1, 1, 0, True),  # one of two is as improbable as 5 % if there is no difference
+        (1, 1, 1, False),  # one of three is not
+        (9, 1, 2, False),  # one odd row among twelve is chance
+        (8, 2, 2, True),
+        (3, 0, 0, False),
+    ],
+)
+def test_the_same_technique_wins_here_and_loses_there_if_that_is_more_than_chance(folder, lower, higher, same, said):
+    for ratio, count in ((0.5, lower), (1.5, higher), (1.0, same)):
+        for i in range(count):
+            share(compared(ratio=ratio, spread=0.1 if ratio == 1 else 0.0, machine=card(2 * i)), f"{ratio} {i}", folder)
+    headline = words(drawn(Board(folder)))[1]
+    assert headline.startswith(f"{lower + higher + same} results: {lower} lower")
+    assert ("The same technique wins here and loses there." in headline) is said
+
+
+def test_a_result_of_a_busy_machine_is_marked(folder):
+    busy = compared()
+    busy.measured = [run.model_copy(update={"others_share": 0.4}) for run in busy.measured]
+    share(busy, "Ada", folder)
+    share(compared(machine=card(2)), "Grace", folder)
+    shown = chart.text(Board(folder).results, "cache", "seconds")
+    assert "Ada ⚠ (" in shown
+    assert "Grace (" in shown
+    assert shown.endswith("⚠ Other programs took much of the processor time of a run.")
+    assert any(text.startswith("⚠ Other programs") for text in words(drawn(Board(folder))))
 
 
 def test_two_machines_with_one_nickname_stay_apart_and_those_without_are_numbered(folder, learner):

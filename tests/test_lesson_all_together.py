@@ -223,17 +223,23 @@ def test_the_figure_shows_waiting_and_computing_of_every_stage():
     base = Recipe()
     one = compared(base, base.but(cache="device"), step_s=0.5, wait_s=0.125)
     two = compared(one.variant, one.variant.but(precision="bf16"), step_s=1.5, wait_s=1.0)
+    two.measured = [run.model_copy(update={"others_share": 0.4}) for run in two.measured]
     picture = lesson.bottleneck(one, two)
     axes = picture.figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "2. precision bf16: dropped",
-        "1. cache device: kept",
-        "newcomer: baseline",
+        "1. cache device: before",
+        "after: kept",
+        "2. precision bf16 ⚠: before",
+        "after: dropped",
     ]
+    assert axes.get_xlabel().endswith("⚠: other programs took much of the processor time)")
     widths = [round(bar.get_width()) for bar in axes.patches]
-    assert widths == [8000, 4000, 1000, 3000, 8000, 0]  # milliseconds: waiting, then computing, from below
+    # Milliseconds: waiting, then computing. A couple is of one comparison: the second begins with its own baseline.
+    assert widths == [8000, 0, 1000, 3000, 8000, 0, 8000, 4000]
     pale = [bar.get_alpha() < 1 for bar in axes.patches]
-    assert pale == [True, True, False, False, False, False]  # the dropped change
+    assert pale == [False] * 6 + [True, True]  # the dropped change
+    heights = [bar.get_y() for bar in axes.patches[::2]]
+    assert heights == sorted(heights, reverse=True)
     legend = axes.figure.legends[0]
     assert [text.get_text() for text in legend.get_texts()] == ["waiting for data", "computing"]
     assert {patch.get_alpha() for patch in legend.get_patches()} == {1.0}

@@ -257,7 +257,9 @@ LOADS = {
         0.5,
     ),
     "the clocks of two counters differ": ({"busy": 19, "own": 20, "waited": 1}, 0.0),
-    "waiting is not counted": ({"busy": 30, "own": 10, "waited": None}, 0.5),
+    "waiting is not counted": ({"busy": 40, "own": 20, "waited": None}, 0.5),
+    "waiting is not counted, and a quarter of the cores was idle": ({"busy": 30, "own": 10, "waited": None}, 0.25),
+    "waiting is not counted, and half of the cores was idle": ({"busy": 20, "own": 10, "waited": None}, 0.0),
     "waiting is not counted, and a host has more cores": ({"busy": 90, "own": 38, "waited": None}, 0.05),
     "nothing is counted": ({"busy": NAN, "own": 10, "waited": None}, NAN),
 }

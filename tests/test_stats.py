@@ -12,6 +12,7 @@ from speedkit.comparison.stats import (
     SMALL,
     TENTH,
     Margin,
+    beyond_chance,
     interval,
     judge_points,
     margin_of,
@@ -137,3 +138,12 @@ def test_a_tenth_is_excluded_in_at_most_one_of_forty_where_there_is_one(true):
     direction = LOWER if true < 1 else HIGHER
     ends = zip(np.exp(low), np.exp(high), strict=True)
     assert sum(TENTH.excludes(*each, direction) for each in ends) / TRIALS <= at_most(0.025)
+
+
+@pytest.mark.parametrize(
+    ("count", "judged", "beyond"), [(0, 5, False), (1, 2, True), (1, 3, False), (2, 14, True), (2, 15, False)]
+)
+def test_verdicts_in_one_direction_are_counted_against_chance(count, judged, beyond):
+    """By hand: 1 - 0.975**2 = 0.049 and 1 - 0.975**3 = 0.073; for two or more of n, another n * 0.025 * 0.975**(n - 1)
+    is taken off."""
+    assert beyond_chance(count, judged) is beyond

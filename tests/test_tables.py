@@ -134,3 +134,19 @@ def test_a_stopwatch_without_a_reference_is_not_available(reference):
 
 def test_a_reading_that_is_missing_is_not_available():
     assert table_of_timings(once=math.nan, fair=0.01).rows[0] == ["once", "n/a", "n/a"]
+
+
+def test_a_table_names_what_runs_differ_in_besides_the_switches():
+    one, two = (Run(Recipe(subset=subset, epochs=2)) for subset in (640, None))
+    assert table_of_runs(one, two).heading[:3] == ["run", "Training images", "time per step"]
+    assert [row[1] for row in table_of_runs(one, two).rows] == ["640", "all"]
+    assert "Training images" not in table_of_runs(one, one).heading
+
+
+def test_a_disturbed_run_is_marked_and_the_mark_is_explained_first():
+    quiet, busy = Run(Recipe()), Run(Recipe(cache="ram"))
+    busy.scalars["others_share"] = 0.4
+    table = table_of_runs(quiet, busy)
+    assert [row[0] for row in table.rows] == ["baseline", "ram cache ⚠"]
+    assert table.caption.startswith("⚠ Other programs took much of the processor time")
+    assert "⚠" not in repr(table_of_runs(quiet))

@@ -58,6 +58,15 @@ def verdict(low: float, high: float) -> str:
     return LOWER if high < 0 else HIGHER if low > 0 else NO_DIFFERENCE
 
 
+def beyond_chance(count: int, judged: int, level: float = LEVEL) -> bool:
+    """Whether ``count`` verdicts in one direction among ``judged`` comparisons are more than chance would give.
+
+    Without any difference, each comparison says "lower" with a probability of 2.5 %, and "higher" as well. The number
+    of those is then binomial; more than chance: so many are as improbable as 5 %, or more.
+    """
+    return count > 0 and float(stats.binom.sf(count - 1, judged, (1 - level) / 2)) < 1 - level
+
+
 SMALL = "less than half a point: nothing is claimed"
 
 

@@ -2,12 +2,31 @@
 
 import math
 
+from speedkit.meter import DISTURBED
+from speedkit.recipe import TITLES
 from speedkit.run import Run, labels
 from speedkit.support.messages import N_, _
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
 
+TASK = ("data", "subset", "epochs", "batch_size")  # what runs should have in common if their figures are compared
+MARK = "⚠"
+DISTURBED_RUNS = N_(
+    "{mark} Other programs took much of the processor time that this run needed: close them and run again before you "
+    "trust its times."
+)
 CUT = N_("Cut to a few steps by SPEEDKIT_SMOKE: these numbers mean nothing.")
+
+
+def is_disturbed(run: Run) -> bool:
+    """Whether other programs took so much of the processor time a run needed that its times cannot be trusted."""
+    return run.scalars.get("others_share", 0.0) > DISTURBED
+
+
+def value_of(recipe, name) -> str:
+    """The value of a recipe's field in a table."""
+    value = getattr(recipe, name)
+    return _("all") if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def table_of_runs(*runs: Run) -> Table:
@@ -21,13 +40,18 @@ def table_of_runs(*runs: Run) -> Table:
     Returns:
         A table with one row per run: time per step, waiting and computing (each with its unit), images per second,
         peak memory (of the GPU or, on a CPU, of the Python processes), the last validation accuracy, and the status of
-        the run. Times and rates are means over the steps, without the first one. "n/a": not measured.
+        the run. If the runs differ in their data, its amount, epochs or batch size, these are columns, too. Times and
+        rates are means over the steps, without the first one. "n/a": not measured. Runs of which other programs took
+        much of the processor time are marked.
     """
-    heading = [_("run"), _("time per step"), _("waiting"), _("computing"), "images/s", _("peak memory")]
+    differing = [name for name in TASK if len({getattr(run.recipe, name) for run in runs}) > 1]
+    heading = [_("run"), *(_(TITLES[name]) for name in differing)]
+    heading += [_("time per step"), _("waiting"), _("computing"), "images/s", _("peak memory")]
     heading += [_("validation accuracy"), _("status")]
     rows = [
         [
-            label,
+            f"{label} {MARK}" if is_disturbed(run) else label,
+            *(value_of(run.recipe, name) for name in differing),
             seconds(run.mean("step_s")),
             seconds(run.mean("wait_s")),
             seconds(run.mean("compute_s")),
@@ -39,6 +63,8 @@ def table_of_runs(*runs: Run) -> Table:
         for label, run in zip(labels(runs), runs, strict=True)
     ]
     caption = _("Means over the steps of each run, without the first step.")
+    if any(map(is_disturbed, runs)):
+        caption = f"{_(DISTURBED_RUNS, mark=MARK)} {caption}"
     if any(run.smoke for run in runs):
         caption += f" {_(CUT)}"
     return Table(heading, rows, caption)

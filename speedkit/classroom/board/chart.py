@@ -26,7 +26,7 @@ from speedkit.comparison.metrics import (
     TOO_FEW,
     WITHOUT_VERDICT,
 )
-from speedkit.comparison.stats import margin_of
+from speedkit.comparison.stats import beyond_chance, margin_of
 from speedkit.lab import svg as draw
 from speedkit.lab.axes import ratio_ticks, scale
 from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, WAITING
@@ -39,6 +39,7 @@ ASIDE, ASIDE_POINTS = 1.5, 2.0  # how far the axis may reach beyond what was mea
 NARROWEST, NARROWEST_POINTS = 1.25, 2.0  # how far the axis reaches at least, so that noise does not look large
 KINDS = {"cuda": N_("NVIDIA GPU"), "cpu": N_("CPU"), "mps": N_("Apple GPU")}
 SMOKE_RUN = N_("smoke run")
+DISTURBED_MARK = "⚠"
 COLOURS = (COMPUTING, WAITING, *EARLIER_COLOURS)
 KIND_COLOURS = {"cpu": COLOURS[0], "cuda": COLOURS[1], "mps": COLOURS[2]}
 LESS_IS_BETTER = {name: metric.is_ratio for name, metric in METRICS.items()}  # all but accuracy
@@ -107,7 +108,7 @@ def rows(results: list[Result], technique: str, metric: str) -> list[BoardRow]:
     """The rows of the chart, the smallest effect first and those without an effect last."""
     called = names(results)
     shown = [
-        BoardRow(called[result.seat], result, row)
+        BoardRow(called[result.seat] + (f" {DISTURBED_MARK}" if result.is_disturbed else ""), result, row)
         for result in latest(results)
         if result.technique == technique and (row := result.row(metric)) is not None
     ]
@@ -139,7 +140,8 @@ def headline(shown: list[BoardRow], technique: str) -> list[str]:
     ]
     parts = ", ".join(words for count, words in said if count)
     lines = [ngettext("{n} result: {parts}.", "{n} results: {parts}.", len(shown), parts=parts)]
-    if counts[LOWER] and counts[HIGHER] and setting(shown):  # else the task may be the difference
+    fewer, judged = min(counts[LOWER], counts[HIGHER]), len(shown) - without
+    if beyond_chance(fewer, judged) and setting(shown):  # else the task may be the difference
         lines[0] = " ".join([lines[0], _("The same technique wins here and loses there.")])
     claimed = Counter((seen.row.claimed, seen.row.outcome) for seen in shown if seen.row.claimed)
     for direction in (LOWER, HIGHER):
@@ -198,7 +200,7 @@ def text(results: list[Result], technique: str, metric: str) -> str:
         words = _("{what}: {text}", what=f"{seen.who} ({seen.hardware})", text=words)
         words += _predicted(seen.row)
         lines.append(words if together else f"{words} [{_changes_and_task(seen.result)}]")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_disturbed(shown)])
 
 
 def _heading(shown, technique, metric):
@@ -432,6 +434,11 @@ def _tooltip(seen):
     )
 
 
+def _disturbed(shown):
+    if any(seen.result.is_disturbed for seen in shown):
+        yield _("{mark} Other programs took much of the processor time of a run.", mark=DISTURBED_MARK)
+
+
 def _footnotes(every, shown):
     notes = []
     if any(seen.row.low is not None for seen in shown):
@@ -448,6 +455,7 @@ def _footnotes(every, shown):
         notes.append(
             _("No bar: no verdict (too few pairs, a busy machine, or a smoke run, whose numbers mean nothing).")
         )
+    notes += _disturbed(shown)
     if more := len(every) - len(shown):
         notes.append(
             ngettext(

@@ -41,6 +41,7 @@ from speedkit.comparison.metrics import (
     TOO_FEW,
 )
 from speedkit.comparison.result import MOST_PAIRS, Comparison
+from speedkit.meter import DISTURBED
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.support import settings
 from speedkit.support.files import StoredMessage, fields_of, write_json
@@ -152,6 +153,7 @@ class Result(Strict):
     shared: Annotated[str, AfterValidator(_moment)]  # ISO 8601 with a time zone
     pairs: int = Field(ge=0, le=MOST_PAIRS)  # finished ones
     smoke: bool
+    others_share: float | None = Field(None, ge=0, le=1)  # of a run's processor time, taken by other programs
     machine: Hardware
     versions: dict[_text(40), _text(40)] = Field(max_length=20)
     rows: Annotated[tuple[Outcome, ...], FailFast(), Field(strict=False, min_length=1, max_length=len(METRICS))]
@@ -167,6 +169,11 @@ class Result(Strict):
     def seat(self) -> tuple:
         """Who shared it, and on which machine: two learners with the same nickname stay apart."""
         return self.learner, self.nickname, self.machine
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether other programs took much of the processor time that a run needed."""
+        return (self.others_share or 0.0) > DISTURBED
 
     def row(self, metric: str) -> Outcome | None:
         return next((row for row in self.rows if row.metric == metric), None)
@@ -260,6 +267,7 @@ def _result(comparison, nickname, prediction):
         shared=datetime.now(UTC).isoformat(),
         pairs=len(comparison.done),
         smoke=comparison.smoke,
+        others_share=comparison.others_share if math.isfinite(comparison.others_share) else None,
         machine=_hardware(comparison.machine),
         versions=_versions(comparison.machine),
         rows=tuple(_outcome(row, comparison, guesses) for row in comparison.rows),

@@ -17,8 +17,9 @@ from speedkit.comparison.metrics import CANNOT_TELL, CLAIMS, HIGHER, LOWER, METR
 from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import HALF_A_POINT
 from speedkit.lab.picture import COMPUTING, WAITING, Picture, drawn
-from speedkit.lab.tables import CUT
+from speedkit.lab.tables import CUT, MARK
 from speedkit.lessons.shared import check_price
+from speedkit.meter import DISTURBED
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.settings import smoke
@@ -269,24 +270,31 @@ def _change(comparison):
 
 @drawn("Bar chart: waiting and computing per step, before and after each comparison.")
 def bottleneck(*comparisons: Comparison) -> Picture:
-    """Bars of waiting and computing per step: the first baseline, then each comparison's variant; geometric means.
+    """Bars of waiting and computing per step, a couple for each comparison: before and after; geometric means.
 
-    A dropped change is pale: the next comparison was made without it.
+    Only the two bars of a couple were measured side by side. A dropped change is pale: the next comparison was made
+    without it. Comparisons of which other programs took much of the processor time are marked.
     """
-    named = {f"newcomer: {each.baseline.label}": (each, "baseline", 1.0) for each in comparisons[:1]}
+    bars = []
     for place, comparison in enumerate(comparisons, 1):
         outcome, strength = ("kept", 1.0) if decide(comparison).kept else ("dropped", 0.35)
-        named[f"{place}. {_change(comparison)}: {outcome}"] = (comparison, "variant", strength)
-    figure = Figure(figsize=(9, 0.9 + 0.5 * len(named)), layout="constrained")
+        mark = f" {MARK}" if comparison.others_share > DISTURBED else ""
+        name = f"{place}. {_change(comparison)}{mark}"
+        bars += [
+            (f"{name}: before", comparison, "baseline", 1.0),
+            (f"after: {outcome}", comparison, "variant", strength),
+        ]
+    heights = [-1.5 * (i // 2) - 0.62 * (i % 2) for i in range(len(bars))]  # the bars of a couple touch
+    figure = Figure(figsize=(9, 0.9 + 0.62 * len(comparisons)), layout="constrained")
     axes = figure.subplots()
-    for height, (comparison, arm, strength) in enumerate(reversed(named.values())):
+    for i, (height, (__, comparison, arm, strength)) in enumerate(zip(heights, bars, strict=True)):
         step, wait = (1000 * getattr(comparison.row(metric), arm) for metric in ("step_s", "wait_s"))
-        top = height == len(named) - 1  # never pale, so the legend is not pale either
-        look = {"height": 0.65, "alpha": strength}
-        axes.barh(height, wait, color=WAITING, label="waiting for data" if top else "", **look)
-        axes.barh(height, step - wait, left=wait, color=COMPUTING, label="computing" if top else "", **look)
-    axes.set_yticks(range(len(named)), list(named)[::-1], fontsize=9, parse_math=False)
-    axes.set_xlabel("milliseconds per step, geometric means (pale: dropped)", fontsize=9)
+        look = {"height": 0.58, "alpha": strength}  # the first bar is never pale, so the legend is not pale either
+        axes.barh(height, wait, color=WAITING, label="" if i else "waiting for data", **look)
+        axes.barh(height, step - wait, left=wait, color=COMPUTING, label="" if i else "computing", **look)
+    axes.set_yticks(heights, [bar[0] for bar in bars], fontsize=9, parse_math=False)
+    busy = f"; {MARK}: other programs took much of the processor time" if any(MARK in bar[0] for bar in bars) else ""
+    axes.set_xlabel(f"milliseconds per step, geometric means (pale: dropped{busy})", fontsize=9)
     figure.legend(loc="outside upper right", ncols=2, fontsize=9, frameon=False)
     return figure
 
