@@ -21,9 +21,8 @@ def size(value: float | None, like: float | None = None) -> str:
     """Bytes in words: "41.0 MiB"; "n/a" if they are not known. ``like``: whose unit to use."""
     if not _known(value):
         return _("n/a")
-    like = like or value
-    unit, name = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if like >= u), (1, ""))
-    return f"{value / unit:.1f} {name}" if unit > 1 else _("{n} bytes", n=f"{value:.0f}")
+    u, n = next(((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if (like or value) >= u), (1, ""))
+    return f"{value / u:.1f} {n}" if u > 1 else _("{n} bytes", n=f"{value:.0f}")
 
 
 def percent(value: float | None) -> str:

@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks [NAME ...]`` runs all benchmarks, or only the named ones, and prints one table.
 
 ``fast`` stands for those that need no browser and no rival libraries, for example on a GPU machine: about nine minutes
-on two cores. ``--table`` only prints the table. ``lessons`` runs separately: see that module.
+on two cores. ``--table`` only prints the table. ``lessons`` and ``null`` run separately: see those modules.
 """
 
 import sys
