@@ -163,7 +163,7 @@ def test_the_panel_works_in_notebook_7(tolerant_page, classic):
     page.wait_for_function("() => Number(document.querySelector('.sk-chart').dataset.n) > 0")
     button(page, "Stop").click()
     ended(page, "Stopped")
-    expect(figure(page)).to_be_visible()
+    expect(figure(page)).to_be_attached()
     end_kernels(classic)
 
 
