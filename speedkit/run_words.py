@@ -157,6 +157,7 @@ def summary(run) -> dict[str, str]:
             computing=seconds(run.mean("compute_s")),
         ),
         N_("throughput"): f"{number(run.mean('images_per_s'))} images/s",
+        N_("memory of one training step, counted"): size(figures.get("step_memory")),
         memory: size(figures.get("peak_memory")),
         N_("accuracy"): _(
             "validation {validation}, training {training}",

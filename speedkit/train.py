@@ -59,6 +59,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         optimizer, next_rate = optimization(recipe, model, len(loader))
         run.total_steps = total_steps(recipe, len(loader))
         run.scalars["prepare_s"] = time.perf_counter() - began - data.making_s
+        run.scalars |= memory_of_a_step(recipe, data, device)
         stopper = EarlyStopping(recipe.early_stopping, recipe.min_delta)
         workers = 0 if recipe.cache == "device" else recipe.workers
         with (
@@ -114,11 +115,22 @@ def first_batch(recipe: Recipe):
 
 def new_model(recipe, data) -> nn.Module:
     """The recipe's network with the weights of its seed; torch's global generator stays as it was."""
+    return new_network(recipe, data.shape, len(data.classes), data.mean, data.std)
+
+
+def new_network(recipe, shape, classes: int, mean, std) -> nn.Module:
+    """The same for images of this shape, with these means and deviations of their channels."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)
-        pixels = {"mean": data.mean, "std": data.std}
-        model = build(recipe.model, data.shape, len(data.classes), **pixels, batchnorm=recipe.batchnorm)
+        model = build(recipe.model, shape, classes, mean=mean, std=std, batchnorm=recipe.batchnorm)
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+
+
+def memory_of_a_step(recipe, data, device) -> dict[str, float]:
+    """What :func:`speedkit.counted.step_memory` counts, between the preparation and the first step, outside both."""
+    from speedkit.counted import step_memory  # here, because it is private to torch, and may be missing
+
+    return step_memory(recipe, data.shape, len(data.classes), device)
 
 
 def refuse_if_slow(recipe, machine, model, data):

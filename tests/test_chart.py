@@ -147,7 +147,7 @@ def test_it_is_one_labelled_element_with_the_step_and_fits_its_column():
 def test_titles_say_the_current_figures():
     said = words(parsed(run_of(50, epochs=2)))
     assert any("waiting for data 2 ms" in text and "computing 3 ms" in text for text in said)
-    assert "memory of the processes (resident): 300.0 MiB" in said
+    assert "memory of the processes since the start: +300.0 MiB" in said
     assert "images per second: 12,800" in said
     assert any("training loss (left) 1" in text and "validation accuracy (right) 85.0%" in text for text in said)
 
@@ -339,7 +339,7 @@ def test_text_has_the_last_figures_of_all_runs():
     assert said.splitlines() == [
         "baseline (running): step 50",
         "time per step: 2 ms waiting for data + 3 ms computing",
-        "memory of the processes (resident): 300.0 MiB",
+        "memory of the processes since the start: +300.0 MiB",
         "images per second: 12,800",
         "training loss 1, validation accuracy 85.0%",
         "earlier, 2 workers: 5 ms per step, 300.0 MiB, 12,800 images/s, validation accuracy n/a",

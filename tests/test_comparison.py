@@ -226,9 +226,31 @@ def test_accuracy_is_a_difference_in_points():
 
 
 def test_equal_figures_are_no_difference():
-    comparison = synthetic(peak_memory=[(1e9, 1e9)] * 5, validation_accuracy=[(0.8, 0.8)] * 5)
-    assert comparison.row("peak_memory").verdict == NO_DIFFERENCE
+    comparison = synthetic(step_memory=[(1e9, 1e9)] * 5, validation_accuracy=[(0.8, 0.8)] * 5)
+    assert comparison.row("step_memory").verdict == NO_DIFFERENCE
     assert comparison.row("validation_accuracy").verdict == NO_DIFFERENCE
+
+
+@pytest.mark.parametrize(
+    ("device", "ratio", "said"),
+    [
+        ("cpu", 0.95, NOT_JUDGED),
+        ("cpu", 1.05, NOT_JUDGED),
+        ("cpu", 0.8, LOWER),
+        ("cpu", 1.3, HIGHER),
+        ("cuda:0", 0.95, LOWER),
+    ],
+)
+def test_memory_of_whole_processes_is_judged_from_a_tenth_on(device, ratio, said):
+    comparison = synthetic(peak_memory=[(1e9, 1e9 * ratio)] * 5)
+    comparison.machine = {"device": device}
+    assert comparison.row("peak_memory").verdict == said
+
+
+def test_counted_memory_is_exact():
+    row = synthetic(step_memory=[(66.5e6, 63.5e6)] * 5).row("step_memory")
+    assert (row.verdict, row.low, row.high) == (LOWER, row.effect, row.effect)
+    assert row.effect == pytest.approx(63.5 / 66.5)
 
 
 def test_a_count_may_be_zero():
@@ -769,7 +791,7 @@ def test_it_can_be_shown_at_any_time():
     for comparison in comparing(BASELINE, VARIANT, 1, CLAIMS["cache"], train=Trainer(), each_step=True):
         assert "cache off → ram" in repr(comparison)
         assert "<table>" in comparison._repr_html_()
-        assert len(comparison.to_frame()) == len(METRICS)
+        assert len(comparison.to_frame()) == len(METRICS) - 1  # on a CPU there is one memory of the processes
         assert len(comparison.runs_to_frame()) == len(comparison.measured)
 
 

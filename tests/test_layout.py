@@ -33,6 +33,7 @@ FLOORS = {  # imports point downwards, from a higher number to a lower one or to
     "run_file": 2,
     "run_words": 2,
     "train": 3,
+    "counted": 3,
     "comparison": 4,
     "lab": 5,
     "classroom": 6,

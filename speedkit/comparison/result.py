@@ -50,7 +50,7 @@ from speedkit.comparison.metrics import (
     Claim,
     Judgement,
 )
-from speedkit.comparison.stats import NEEDED_PAIRS, interval, margin_of, verdict
+from speedkit.comparison.stats import NEEDED_PAIRS, TENTH, interval, margin_of, verdict
 from speedkit.meter import DISTURBED
 from speedkit.recipe import Recipe
 from speedkit.run import Run, memory_is_of_processes
@@ -63,6 +63,7 @@ from speedkit.support.table import Table
 FORMAT = 2  # in format 1, notes and reason were plain English
 MOST_PAIRS = 1000
 BY_HAND = N_("stopped by hand")
+DROWNED = N_("it differs by less than a tenth, as it does by chance")
 BUSY = N_("this machine was busy: close other programs and compare again")
 ARMS = (N_("baseline"), N_("variant"))
 
@@ -278,6 +279,8 @@ class Comparison(Strict, frozen=False):
         low, middle, high = interval(effects)
         if METRICS[metric].unit == "s" and not self.in_turns and _could_be_load(low, high, self.others_share):
             return Row(metric, title, baseline, variant, back(middle), math.nan, math.nan, NOT_JUDGED, BUSY)
+        if metric in PROCESS_MEMORY and self.reads_processes and TENTH.contains(back(low), back(high)):
+            return Row(metric, title, baseline, variant, back(middle), math.nan, math.nan, NOT_JUDGED, DROWNED)
         return Row(metric, title, baseline, variant, back(middle), back(low), back(high), verdict(low, high), "")
 
     def _means(self, metric):
@@ -286,8 +289,8 @@ class Comparison(Strict, frozen=False):
 
     @property
     def rows(self) -> list[Row]:
-        """All metrics over the pairs that are done."""
-        return [self.row(metric) for metric in METRICS]
+        """All metrics over the pairs that are done; on a CPU, peak and final memory of the processes are one."""
+        return [self.row(metric) for metric in METRICS if metric != "host_memory" or not self.reads_processes]
 
     def judge(self, claim: Claim) -> Judgement:
         """Whether a claim held in these runs.
@@ -295,8 +298,8 @@ class Comparison(Strict, frozen=False):
         A difference in the claimed direction: held here; in the other: the opposite. If the whole interval is within
         a tenth (accuracy: half a point), the reason calls the difference small. No difference detected: did not hold
         here, if the interval excludes an effect of that size in the claimed direction; otherwise the runs scatter too
-        much to tell. No verdict, or a variant without the technique: cannot tell. Nor can memory that is read from
-        whole processes, libraries and allocator included, if the difference is less than a tenth of it.
+        much to tell. No verdict, or a variant without the technique: cannot tell. (Memory that is read from whole
+        processes, libraries and allocator included, has no verdict if it differs by less than a tenth.)
         """
         before, after = (getattr(recipe, claim.technique) for recipe in (self.baseline, self.variant))
         if before == after or after == getattr(Recipe(), claim.technique):
@@ -311,9 +314,6 @@ class Comparison(Strict, frozen=False):
         why = _("{title}: {effect}, 95 % interval {between}", title=_(row.title), effect=effect, between=between)
         margin = margin_of(metric.is_ratio)
         small = margin.contains(row.low, row.high)
-        if small and self.reads_processes and metric.unit == "bytes":
-            why = _("{why}: the difference is less than a tenth of the processes' memory", why=why)
-            return Judgement(claim, CANNOT_TELL, why)
         if row.verdict != NO_DIFFERENCE:
             if small and metric.is_ratio:
                 why += _(", a small difference: less than a tenth")

@@ -43,15 +43,16 @@ def table_of_runs(*runs: Run) -> Table:
 
     Returns:
         A table with one row per run: time per step, waiting and computing (each with its unit), images per second,
-        peak memory (of the GPU or, on a CPU, of the Python processes), the last validation accuracy, and the status of
-        the run. If the runs differ in their data, its amount, epochs or batch size, these are columns, too. Times and
-        rates are means over the steps, without the first one. "n/a": not measured. Runs of which other programs took
-        much of the processor time are marked.
+        the memory of one training step (counted) and, if a run was on a GPU, the peak memory there, the last validation
+        accuracy, and the status of the run. If the runs differ in their data, its amount, epochs or batch size, these
+        are columns, too. Times and rates are means over the steps, without the first one. "n/a": not measured. Runs of
+        which other programs took much of the processor time are marked.
     """
     differing = [name for name in TASK if len({getattr(run.recipe, name) for run in runs}) > 1]
     heading = [_("run"), *(_(TITLES[name]) for name in differing)]
-    heading += [_("time per step"), _("waiting"), _("computing"), "images/s", _("peak memory")]
-    heading += [_("validation accuracy"), _("status")]
+    heading += [_("time per step"), _("waiting"), _("computing"), "images/s", _("memory per step")]
+    on_gpu = any(not run.memory_is_of_processes for run in runs)
+    heading += [*([_("peak memory")] if on_gpu else []), _("validation accuracy"), _("status")]
     rows = [
         [
             marked(label, run),
@@ -60,7 +61,8 @@ def table_of_runs(*runs: Run) -> Table:
             seconds(run.mean("wait_s")),
             seconds(run.mean("compute_s")),
             number(run.mean("images_per_s")),
-            size(run.scalars.get("peak_memory")),
+            size(run.scalars.get("step_memory")),
+            *([size(math.nan if run.memory_is_of_processes else run.scalars.get("peak_memory"))] if on_gpu else []),
             percent(run.last("validation_accuracy")),
             _(run.status),
         ]

@@ -14,7 +14,7 @@ import numpy as np
 from speedkit.lab.axes import Scale, nice_step, scale, tick_text
 from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK, WAITING
 from speedkit.run import Run, labels
-from speedkit.support.messages import _, whole
+from speedkit.support.messages import N_, _, whole
 from speedkit.support.units import number, percent, seconds, size
 
 RAW_POINTS = 160  # up to this many steps of the current run, every step is a point
@@ -23,6 +23,13 @@ EARLIER_POINTS = 60  # of an earlier run, means only
 EPOCH_POINTS = (40, 60)  # the same two limits for points that are epochs: banded and raw
 EARLIER_RUNS = 6  # the newest ones are drawn: as many as there are pairs of colour and dashes
 RECENT = 32  # the last steps, from which current values are taken
+PARTS = {  # of the memory of a step, from left to right
+    N_("weights"): COMPUTING,
+    N_("optimizer"): EARLIER_COLOURS[1],
+    N_("gradients"): EARLIER_COLOURS[0],
+    N_("activations"): WAITING,
+    N_("temporary"): EARLIER_COLOURS[2],
+}
 ENORMOUS = 1e100  # a value from here on counts as not available
 
 
@@ -90,6 +97,17 @@ class Plot(NamedTuple):
         return all(np.isnan(mark.y).all() for mark in self.marks)
 
 
+class Bar(NamedTuple):
+    """The memory of one training step of a run, counted: (bytes, colour) by part, and words beside the bar."""
+
+    parts: list[tuple[float, str]]
+    words: str
+
+    @property
+    def total(self) -> float:
+        return sum(size for size, __ in self.parts)
+
+
 class Chart(NamedTuple):
     """A whole chart, ready to draw. ``words``: the same in plain text."""
 
@@ -98,6 +116,8 @@ class Chart(NamedTuple):
     legend: list[tuple[str, Mark]]
     x: Scale
     plots: list[Plot]
+    bars_title: list[tuple[str, str | None]]  # as a plot's
+    bars: list[Bar]
     caption: str
 
 
@@ -158,6 +178,8 @@ def _new_trace(run, over, count, points, raw):
     lines, latest = {}, {}
     for name in ("wait_s", "compute_s", "step_s", "memory", "loss"):
         values = run.column(name)[:count]
+        if name == "memory" and run.memory_is_of_processes:  # most of it are libraries, the same in every run
+            values = values - run.scalars.get("memory_at_start", 0.0)
         lines[name] = thin(values, points, raw)
         recent = values[-RECENT:] if name in ("memory", "loss") or not over else values
         recent = recent[1:] if len(recent) == count > 1 else recent
@@ -211,8 +233,24 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
             _rate_plot(now, before, styles),
             _learning_plot(now, before, styles),
         ],
+        *_step_memory([run, *reversed(earlier)], [names[-1], *reversed(names[:-1])]),
         caption,
     )
+
+
+def _step_memory(runs, names):
+    """The title and the bars of the memory of a step: the current run's, and those of earlier ones that differ."""
+    found = {}
+    for run, name in zip(runs, names, strict=True):
+        sizes = tuple(run.scalars.get(f"step_memory_{part}", math.nan) for part in PARTS)
+        if all(0 <= size < ENORMOUS for size in sizes):
+            found.setdefault(sizes, name)
+    bars = [
+        Bar(list(zip(sizes, PARTS.values(), strict=True)), f"{size(sum(sizes))}, {name}")
+        for sizes, name in found.items()
+    ]
+    title = [(_("memory of one training step, counted:"), None)]
+    return title + [(_(part), colour) for part, colour in PARTS.items()] if bars else [], bars
 
 
 def _time_plot(now, before, styles):
@@ -248,10 +286,11 @@ def _memory_plot(run, now, before, styles):
 
 
 def _memory_words(run, now):
-    amount = size(now.latest["memory"])
-    if run.memory_is_of_processes:
-        return _("memory of the processes (resident): {amount}", amount=amount)
-    return _("memory on the device: {amount}", amount=amount)
+    memory = now.latest["memory"]
+    if not run.memory_is_of_processes:
+        return _("memory on the device: {amount}", amount=size(memory))
+    sign = "+" if memory > 0 else "-" if memory < 0 else ""
+    return _("memory of the processes since the start: {amount}", amount=f"{sign}{size(abs(memory))}")
 
 
 def _rate_words(now):
@@ -394,6 +433,7 @@ def _words(run, now, before, names):
             computing=seconds(latest["compute_s"]),
         ),
         _memory_words(run, now),
+        *_step_memory_words(run),
         _rate_words(now),
         _(
             "training loss {loss}, validation accuracy {accuracy}",
@@ -414,6 +454,15 @@ def _words(run, now, before, names):
             )
         )
     return "\n".join(lines)
+
+
+def _step_memory_words(run):
+    parts = {part: run.scalars.get(f"step_memory_{part}", math.nan) for part in PARTS}
+    if all(map(math.isfinite, parts.values())):
+        words = ", ".join(f"{_(part)} {size(value)}" for part, value in parts.items())
+        yield _(
+            "memory of one training step, counted: {amount} ({parts})", amount=size(sum(parts.values())), parts=words
+        )
 
 
 def known_pieces(mark: Mark) -> list[slice]:

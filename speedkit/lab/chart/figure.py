@@ -13,37 +13,48 @@ from speedkit.run import Run
 from speedkit.support.messages import _
 
 FIGURE_INK = "#222222"  # what INK is on the figure's white
+PLAIN = {"fontsize": 8.5, "parse_math": False, "color": FIGURE_INK}
 
 
 def figure(run: Run, earlier: Sequence[Run] = ()):
-    """The chart as a ``matplotlib.figure.Figure`` without pyplot: 900 x 560 pixels."""
+    """The chart as a ``matplotlib.figure.Figure`` without pyplot: 900 x 560 pixels, and more for the bars of memory."""
     with drawing():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         chart = prepare(run, earlier)
-        drawn = Figure(figsize=(9, 5.6), dpi=100)
+        below = 0.3 + 0.18 * len(chart.bars) if chart.bars else 0.0  # inches
+        height = 5.6 + below
+        drawn = Figure(figsize=(9, height), dpi=100)
         FigureCanvasAgg(drawn)
         rows = _draw_legend(drawn, chart.legend)
         four = drawn.subplots(2, 2)
         for axes, plot in zip(four.flat, chart.plots, strict=True):
             _draw(axes, plot, chart.x)
-        drawn.text(0.075, 0.012, chart.caption, fontsize=7.5, color=FIGURE_INK, parse_math=False)
-        drawn.subplots_adjust(left=0.075, right=0.94, bottom=0.1, top=0.92 - 0.036 * rows, wspace=0.34, hspace=0.5)
+        if chart.bars:
+            _draw_bars(drawn.add_axes((0.075, 0.28 / height, 0.865, (below - 0.3) / height)), chart)
+        drawn.text(0.075, 0.07 / height, chart.caption, fontsize=7.5, color=FIGURE_INK, parse_math=False)
+        ends = {"bottom": (0.56 + below) / height, "top": 1 - (0.45 + 0.2 * rows) / height}
+        drawn.subplots_adjust(left=0.075, right=0.94, wspace=0.34, hspace=0.5, **ends)
         return drawn
 
 
-def _draw(axes, plot, steps):
-    from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
+def _draw_bars(axes, chart):
+    longest = max(bar.total for bar in chart.bars)
+    for row, bar in enumerate(chart.bars):
+        left = 0.0
+        for size, colour in bar.parts:
+            axes.barh(-row, size, left=left, height=0.7, color=colour, alpha=0.8)
+            left += size
+        words = {"va": "center", "fontsize": 7.5, "color": FIGURE_INK, "parse_math": False}
+        axes.text(left + longest / 50, -row, bar.words, **words)
+    axes.set(xlim=(0, 2 * longest), ylim=(0.5 - len(chart.bars), 0.5))
+    axes.set_axis_off()
+    _draw_title(axes, chart.bars_title, 1.1)
 
-    plain = {"fontsize": 8.5, "parse_math": False, "color": FIGURE_INK}
-    pieces = []
-    for words, key in plot.title:
-        pieces += [TextArea("■", textprops={**plain, "color": key})] if key else []
-        pieces.append(TextArea(words, textprops=plain))
-    title = HPacker(children=pieces, pad=0, sep=5, align="baseline")
-    where = {"bbox_to_anchor": (0, 1.09), "bbox_transform": axes.transAxes, "pad": 0, "borderpad": 0, "frameon": False}
-    axes.add_artist(AnchoredOffsetbox("lower left", child=title, **where))
+
+def _draw(axes, plot, steps):
+    _draw_title(axes, plot.title, 1.09)
     _draw_scale(axes.xaxis, axes.set_xlim, steps)
     _draw_scale(axes.yaxis, axes.set_ylim, plot.left)
     axes.grid(axis="y", color=FIGURE_INK, alpha=0.15, linewidth=0.8)
@@ -61,10 +72,22 @@ def _draw(axes, plot, steps):
         top = np.full(len(plot.clipped), plot.left.high)
         axes.plot(plot.clipped, top, marker=6, linestyle="", color=FIGURE_INK, markersize=5, clip_on=False)
         place = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
-        axes.text(1, 1.02, f"▲ {plot.clipped_words}", **place, **plain | {"fontsize": 7.5})
+        axes.text(1, 1.02, f"▲ {plot.clipped_words}", **place, **PLAIN | {"fontsize": 7.5})
     if plot.words:
         x, y, across = (0.5, 0.55, "center") if plot.empty else (0, 1.02, "left")
-        axes.text(x, y, plot.words, transform=axes.transAxes, ha=across, va="bottom", **plain | {"fontsize": 7.5})
+        axes.text(x, y, plot.words, transform=axes.transAxes, ha=across, va="bottom", **PLAIN | {"fontsize": 7.5})
+
+
+def _draw_title(axes, title, y):
+    from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
+
+    pieces = []
+    for words, key in title:
+        pieces += [TextArea("■", textprops={**PLAIN, "color": key})] if key else []
+        pieces.append(TextArea(words, textprops=PLAIN))
+    packed = HPacker(children=pieces, pad=0, sep=5, align="baseline")
+    where = {"bbox_to_anchor": (0, y), "bbox_transform": axes.transAxes, "pad": 0, "borderpad": 0, "frameon": False}
+    axes.add_artist(AnchoredOffsetbox("lower left", child=packed, **where))
 
 
 def _draw_scale(axis, set_limits, ticks):

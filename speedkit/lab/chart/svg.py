@@ -11,7 +11,7 @@ from speedkit.run import Run
 from speedkit.support.messages import _
 
 LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 80, 66, 300  # margins and height of the plotting area, in half pixels
-FONT, SMALL, LEGEND_ROW, CHARACTER, KEY = 25, 22, 36, 13.5, 70
+FONT, SMALL, LEGEND_ROW, BAR_ROW, CHARACTER, KEY = 25, 22, 36, 34, 13.5, 70
 
 
 def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900) -> Markup:
@@ -22,7 +22,11 @@ def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900) -> Markup:
     for i, plot in enumerate(chart.plots):
         x, y = (i % 2) * whole // 2, top + (i // 2) * (ABOVE + HEIGHT + BELOW)
         parts.append(group(x + LEFT, y + ABOVE, *_plot(plot, chart.x, whole // 2 - LEFT - RIGHT)))
-    height = top + 2 * (ABOVE + HEIGHT + BELOW) + 36
+    height = top + 2 * (ABOVE + HEIGHT + BELOW)
+    if chart.bars:
+        parts.append(group(LEFT, height + 16, *_bars(chart, whole - LEFT - RIGHT)))
+        height += 76 + BAR_ROW * len(chart.bars)
+    height += 36
     parts.append(text(LEFT, height - 12, chart.caption))
     look = {"font_size": SMALL, "stroke_linecap": "round"}
     return drawing(parts, whole, height, chart.words, class_="sk-chart", data_n=chart.count, **look)
@@ -71,12 +75,25 @@ def _plot(plot, steps, width):
     return parts
 
 
-def _title(title):
+def _bars(chart, width):
+    """A bar for each run, its parts side by side; the longest takes half of the width, and words stand beside it."""
+    parts, longest = [_title(chart.bars_title, 24)], max(bar.total for bar in chart.bars)
+    for row, bar in enumerate(chart.bars):
+        x, y = 0, 44 + BAR_ROW * row
+        for size, colour in bar.parts:
+            across = round(width / 2 * size / longest)
+            parts.append(path(f"M{x} {y}h{across}v22h{-across}z", fill=colour, fill_opacity=0.8))
+            x += across
+        parts.append(text(x + 14, y + 19, cut(bar.words, 60)))
+    return parts
+
+
+def _title(title, y=-50):
     pieces = []
     for words, key in title:
         pieces += [Markup("&#160; ")] if pieces else []
         pieces += [element("tspan", "■ ", fill=key), words] if key else [words]
-    return element("text", *pieces, y=-50, font_size=FONT)
+    return element("text", *pieces, y=y, font_size=FONT)
 
 
 def _mark(mark, axis, place):

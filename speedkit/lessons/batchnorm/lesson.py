@@ -99,7 +99,7 @@ def memory_table(recipe: Recipe) -> Table:
     for name, value in without.items():
         ratio = with_norm[name] / value if value else math.nan
         rows.append([name, size(value), size(with_norm[name]), f"× {ratio:.2f}" if math.isfinite(ratio) else "n/a"])
-    caption = "The tensors of one step, counted one by one, not read from the process. The peak is known on CUDA only."
+    caption = "The tensors of one step at its peak, counted one by one, not read from the process."
     return Table(["", NAMES[False], NAMES[True], "ratio"], rows, f"{caption} {CUT}" if smoke() else caption)
 
 

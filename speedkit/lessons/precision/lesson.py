@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from speedkit.hardware import machine
+from speedkit.lab.chart.content import PARTS
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
 from speedkit.lessons.precision.formats import COLOURS, FORMATS, formats, number_lines
@@ -251,11 +252,10 @@ def with_and_without_hardware(recipe: Recipe) -> Table:
 
 
 def memory_table(*recipes: Recipe) -> Table:
-    """The bytes of one training step: one column per recipe, one row per kind of tensor."""
+    """The bytes of one training step at its peak, counted: one column per recipe, one row per kind of tensor."""
     columns = [memory(recipe) for recipe in recipes]
     rows = [[name, *(size(column[name]) for column in columns)] for name in columns[0]]
-    caption = "" if math.isfinite(columns[0]["peak on the device"]) else "The peak on the device is only known on CUDA."
-    return Table(["", *(_title(recipe) for recipe in recipes)], rows, caption)
+    return Table(["", *(_title(recipe) for recipe in recipes)], rows)
 
 
 def _title(recipe):
@@ -267,12 +267,11 @@ def memory_figure(*recipes: Recipe) -> Picture:
     """Stacked bars of the same bytes. Recipes come in pairs, drawn relative to the first recipe of the pair."""
     figure = Figure(figsize=(9, 0.9 + 0.42 * len(recipes)), layout="constrained")
     axes = figure.subplots()
-    colours = ("#0072B2", "#56B4E9", "#CC79A7", "#D55E00", "#009E73")
     columns = [memory(recipe) for recipe in recipes]
     for i, column in enumerate(columns):
         left, whole = 0.0, columns[i - i % 2]["total"]
-        for (name, value), colour in zip(list(column.items())[:5], colours, strict=True):
-            share = 100 * value / whole
+        for name, colour in PARTS.items():
+            share = 100 * column[name] / whole
             axes.barh(-i - 0.25 * (i // 2), share, left=left, height=0.7, color=colour, label=name if i == 0 else None)
             left += share
         axes.text(left + 1, -i - 0.25 * (i // 2), size(column["total"]), va="center", fontsize=8)

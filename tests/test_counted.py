@@ -1,0 +1,118 @@
+"""The memory of a training step, counted: known sizes, a count of real tensors, and torch without the counter."""
+
+import contextlib
+import sys
+
+import pytest
+import torch
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from speedkit import counted, fit
+from speedkit.counted import PARTS, step_memory
+from speedkit.recipe import Recipe
+from speedkit.train import new_network, optimization
+
+MIB = 2**20
+GREY = (1, 28, 28)
+
+
+def mib(recipe, shape=GREY, part=""):
+    return step_memory(recipe, shape, 10, "cpu")[f"step_memory{part}"] / MIB
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shape", "expected"),
+    [
+        (Recipe(model="wide", batch_size=512), GREY, 451.1),
+        (Recipe(batch_size=64), GREY, 10.5),
+        (Recipe(batch_size=64, batchnorm=True), GREY, 11.6),
+        (Recipe(batch_size=32), (3, 32, 32), 7.3),
+        (Recipe(model="resnet18", batch_size=32, batchnorm=True), (3, 224, 224), 809.5),
+    ],
+)
+def test_it_is_what_an_independent_count_of_live_tensors_found(recipe, shape, expected):
+    """The expected figures come from a dispatch mode that added up the storages alive during forward and backward."""
+    assert mib(recipe, shape) == pytest.approx(expected, abs=0.06)
+
+
+def by_hand(recipe, shape):
+    """The same two steps with real tensors on this processor."""
+    model = new_network(recipe, shape, 10, torch.zeros(shape[0]), torch.ones(shape[0])).train()
+    optimizer, __ = optimization(recipe, model, 1)
+    images, labels = torch.zeros((recipe.batch_size, *shape), dtype=torch.uint8), torch.zeros(recipe.batch_size).long()
+    tracker = MemTracker()
+    tracker.track_external(model, optimizer, images, labels)
+    with tracker:
+        for __ in range(2):
+            tracker.reset_mod_stats()
+            half = torch.autocast("cpu", torch.bfloat16) if recipe.precision == "bf16" else contextlib.nullcontext()
+            with half:
+                loss = torch.nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    (found,) = tracker.get_tracker_snapshot("peak").values()
+    return found["Total"]
+
+
+@pytest.mark.parametrize("change", [{}, {"precision": "bf16"}, {"batchnorm": True}, {"optimizer": "adam"}])
+@pytest.mark.parametrize("model", ["small", "mlp"])
+def test_tensors_without_content_are_counted_like_real_ones(model, change):
+    recipe = Recipe(model=model, batch_size=16, **change)
+    assert step_memory(recipe, GREY, 10, "cpu")["step_memory"] == by_hand(recipe, GREY)
+
+
+def test_the_parts_are_what_they_are_called():
+    recipe = Recipe(model="wide", batch_size=64)
+    found = step_memory(recipe, GREY, 10, "cpu")
+    assert found["step_memory"] == sum(found[f"step_memory_{part}"] for part in PARTS)
+    model = new_network(recipe, GREY, 10, torch.zeros(1), torch.ones(1))
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    normalise = 2 * 4  # the mean and the scale of one channel
+    assert found["step_memory_weights"] == weights + normalise
+    assert found["step_memory_optimizer"] == weights  # momentum: one number for each weight
+    doubled = mib(recipe.but(batch_size=128), part="_activations") / mib(recipe, part="_activations")
+    assert doubled == pytest.approx(2, rel=1e-3)
+    assert mib(recipe.but(precision="bf16"), part="_activations") < mib(recipe, part="_activations")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": 9}, {"learning_rate": 1.0}, {"cache": "ram"}, {"workers": 2}, {"augment": "light"}, {"seed": 3}],
+    ids=str,
+)
+def test_what_changes_no_tensor_of_a_step_changes_nothing(change):
+    assert mib(Recipe(**change)) == mib(Recipe())
+
+
+def test_counting_leaves_torch_as_it_was():
+    counted._counted.cache_clear()
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        assert step_memory(Recipe(), GREY, 10, "cpu")
+        assert not torch.is_grad_enabled()
+    assert torch.equal(torch.rand(1), expected)
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+@pytest.mark.parametrize("broken", ["missing", "another kind of tensor", "raises"])
+def test_where_torch_cannot_count_there_is_no_figure(monkeypatch, broken):
+    counted._counted.cache_clear()
+    if broken == "missing":
+        monkeypatch.setitem(sys.modules, "torch.distributed._tools.mem_tracker", None)
+    elif broken == "raises":
+        monkeypatch.setattr(MemTracker, "track_external", lambda *_: 1 / 0)
+    else:
+        peak = {torch.device("cpu"): {"Parameter": 10, "Hologram": 5, "Total": 15}}
+        monkeypatch.setattr(MemTracker, "get_tracker_snapshot", lambda self, kind: peak)
+    assert step_memory(Recipe(), GREY, 10, "cpu") == {}
+    counted._counted.cache_clear()
+
+
+def test_it_is_a_figure_of_every_run(quick):
+    run = fit(quick)
+    expected = step_memory(quick, GREY, 10, "cpu")
+    assert {name: run.scalars[name] for name in expected} == expected
+    assert set(expected) == {"step_memory", *(f"step_memory_{part}" for part in PARTS)}
