@@ -185,8 +185,9 @@ class Load:
     this process may use (or in its container, while the quota held it up), and only up to the core time that this
     process left unused: if it had all of its cores, it lost nothing.
 
-    If the system does not count waiting (macOS, Windows), what others used counts as far as no core that this process
-    may use was idle meanwhile: the share is then the most that they can have taken.
+    If the system does not count waiting (macOS, Windows), nobody knows who waited. But nobody waits while a core is
+    idle. So what others used counts in that part of the time in which none can have been: with less than one of the
+    cores idle on average, 1 - that part of a core. It is then said that they *may* have taken it.
     """
 
     def __init__(self):
@@ -204,7 +205,8 @@ class Load:
         throttled = min(throttled, waited)
         lost = min(waited - throttled, max(0.0, others)) + min(throttled, max(0.0, container - own))
         if not waits:
-            lost = max(0.0, others - max(0.0, elapsed * len(hardware.allowed_cores()) - busy))
+            idle = len(hardware.allowed_cores()) - busy / elapsed  # cores, on average
+            lost = max(0.0, others) * min(1.0, max(0.0, 1 - idle))
         lost = min(lost, unused)
         return lost / (own + lost) if lost else 0.0
 

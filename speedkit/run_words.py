@@ -22,8 +22,8 @@ OTHER_PROGRAMS = N_(
     "Other programs took {share}% of the processor time that this run needed: close them and run again before you "
     "trust its times."
 )
-OTHER_PROGRAMS_AT_MOST = N_(
-    "Other programs may have taken up to {share}% of the processor time that this run needed: close them and run again "
+OTHER_PROGRAMS_MAYBE = N_(
+    "Other programs may have taken {share}% of the processor time that this run needed: close them and run again "
     "before you trust its times."
 )
 HOST_BOUND = N_(
@@ -34,12 +34,12 @@ HOST_BOUND = N_(
 
 def disturbance(share: float, waiting_is_counted: bool) -> Message:
     """The note of a run of whose processor time other programs took a share above ``DISTURBED``."""
-    return Message(OTHER_PROGRAMS if waiting_is_counted else OTHER_PROGRAMS_AT_MOST, share=f"{100 * share:.0f}")
+    return Message(OTHER_PROGRAMS if waiting_is_counted else OTHER_PROGRAMS_MAYBE, share=f"{100 * share:.0f}")
 
 
 def other_programs_note(notes: list[str]) -> str:
     """The note on other programs among those of a run or a comparison; "" if there is none."""
-    return next((note for note in notes if template(note) in (OTHER_PROGRAMS, OTHER_PROGRAMS_AT_MOST)), "")
+    return next((note for note in notes if template(note) in (OTHER_PROGRAMS, OTHER_PROGRAMS_MAYBE)), "")
 
 
 def is_disturbed(run) -> bool:

@@ -157,5 +157,6 @@ def test_a_disturbed_run_is_marked_and_the_mark_is_explained_first():
     busy.scalars["others_share"] = 0.4
     table = table_of_runs(quiet, busy)
     assert [row[0] for row in table.rows] == ["baseline", "ram cache ⚠"]
-    assert table.caption.startswith("⚠ Other programs took much of the processor time")
+    assert repr(table).startswith("⚠ Other programs competed with this run for the cores")
+    assert table._repr_html_().startswith("<p>⚠ Other programs")
     assert "⚠" not in repr(table_of_runs(quiet))
