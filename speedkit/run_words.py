@@ -118,6 +118,8 @@ def _about_loading(run, shown):
     if recipe.cache in ("disk", "ram") and shown.get("reading", "0") != "0":
         yield _("The cache is filled in the first epoch: later ones have less to read.")
     elif not cache and not workers:
+        if recipe.cache != "device":
+            yield _("No core is free for more workers.") if recipe.workers else _("No core is free for workers.")
         yield _("Smaller images or lighter augmentation can still shorten the waiting.")
 
 

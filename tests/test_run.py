@@ -208,7 +208,10 @@ FILLED = "The cache is filled in the first epoch: later ones have less to read."
             ],
         ),
         # No core is free for a worker; nothing is read that a cache could keep.
-        (timed(3, 1, read=0, augment=3, cores=1), [SPLIT.format(75, 0, 75, 25), NOTHING_LEFT, CHEAPER.format(25)]),
+        (
+            timed(3, 1, read=0, augment=3, cores=1),
+            [SPLIT.format(75, 0, 75, 25), "No core is free for workers.", NOTHING_LEFT, CHEAPER.format(25)],
+        ),
         # A GPU leaves all cores to workers.
         (
             timed(3, 1, read=0, augment=3, cores=1, device="cuda:0"),

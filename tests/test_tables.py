@@ -55,10 +55,10 @@ def test_what_was_not_measured_is_not_available():
 
 
 def test_runs_that_look_alike_are_told_apart():
-    names = [row[0] for row in table_of_runs(a_run(), a_run(Recipe(batch_size=50, data="jpeg")), a_run()).rows]
-    assert len(set(names)) == 3
-    assert names[0] == "baseline"
-    assert "jpeg" in names[1]
+    other = a_run(Recipe(batch_size=50, data="jpeg", learning_rate=0.5))
+    rows = table_of_runs(a_run(), other, a_run()).rows
+    assert [row[0] for row in rows] == ["baseline", "baseline, learning_rate 0.5", "baseline (2)"]
+    assert [row[1] for row in rows] == ["fashion-mnist", "jpeg", "fashion-mnist"]  # in a column, not in a label, too
 
 
 def test_a_smoke_run_says_that_it_means_nothing(monkeypatch):

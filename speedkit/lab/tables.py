@@ -2,7 +2,7 @@
 
 import math
 
-from speedkit.recipe import TITLES
+from speedkit.recipe import TITLES, Recipe
 from speedkit.run import Run, labels
 from speedkit.run_words import is_disturbed
 from speedkit.support.messages import N_, _
@@ -49,6 +49,8 @@ def table_of_runs(*runs: Run) -> Table:
         which other programs took much of the processor time are marked.
     """
     differing = [name for name in TASK if len({getattr(run.recipe, name) for run in runs}) > 1]
+    same = {name: getattr(Recipe(), name) for name in differing}  # a label need not repeat what a column says
+    alike = [Run(run.recipe.model_copy(update=same), run.name) for run in runs]
     heading = [_("run"), *(_(TITLES[name]) for name in differing)]
     heading += [_("time per step"), _("waiting"), _("computing"), "images/s", _("memory per step")]
     on_gpu = any(not run.memory_is_of_processes for run in runs)
@@ -66,7 +68,7 @@ def table_of_runs(*runs: Run) -> Table:
             percent(run.last("validation_accuracy")),
             _(run.status),
         ]
-        for label, run in zip(labels(runs), runs, strict=True)
+        for label, run in zip(labels(alike), runs, strict=True)
     ]
     caption = _("Means over the steps of each run, without the first step.")
     if any(run.smoke for run in runs):

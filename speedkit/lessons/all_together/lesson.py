@@ -403,13 +403,19 @@ def race(panel, newcomer: Recipe, yours: Recipe, *, target: float = 0.9, times: 
     If a training fails, its error is raised, as by ``panel.run``.
     """
     first = panel.run(**yours.to_dict())
-    limit = threading.Timer(times * METRICS["seconds"].read(first, None), panel.stop)
-    limit.daemon = True
-    limit.start()
+    over = threading.Event()
+
+    def stop_in_time(limit):
+        while not over.wait(limit):
+            panel.stop()
+            limit = 0.1  # once more: the run may not have begun yet
+
+    limit = times * METRICS["seconds"].read(first, None)
+    threading.Thread(target=stop_in_time, args=(limit,), name="speedkit bell", daemon=True).start()
     try:
         second = panel.run(**newcomer.to_dict())
     finally:
-        limit.cancel()
+        over.set()
     if second.status == "stopped":
         second.reason = f"after {times:g} times the time of your recipe"
     return Race(target, {"your recipe": first, "newcomer": second})
