@@ -9,11 +9,10 @@ import psutil
 import torch
 
 from speedkit import hardware
-from speedkit.run import Run
+from speedkit.run import DISTURBED, Run
 
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
-DISTURBED = 0.15  # above this share taken by other programs, a run's times cannot be trusted
 NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")  # parts of a core's time; "user" already includes what guests use
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from markupsafe import Markup
 
-from speedkit.meter import DISTURBED
+from speedkit.run import DISTURBED
 from speedkit.support.messages import N_, Message, _, ngettext, template
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size

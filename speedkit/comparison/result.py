@@ -51,9 +51,8 @@ from speedkit.comparison.metrics import (
     Judgement,
 )
 from speedkit.comparison.stats import NEEDED_PAIRS, TENTH, interval, margin_of, verdict
-from speedkit.meter import DISTURBED
 from speedkit.recipe import Recipe
-from speedkit.run import Run, memory_is_of_processes
+from speedkit.run import DISTURBED, Run, memory_is_of_processes
 from speedkit.run_words import other_programs_note
 from speedkit.support.files import ListOf, NanAsNull, StoredMessage, fields_of, reading, save_json
 from speedkit.support.messages import N_, Message, _, message_of, template

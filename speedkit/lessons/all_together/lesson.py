@@ -19,9 +19,8 @@ from speedkit.comparison.stats import HALF_A_POINT
 from speedkit.lab.picture import COMPUTING, WAITING, Picture, drawn
 from speedkit.lab.tables import CUT, MARK, marked, warning
 from speedkit.lessons.shared import check_price
-from speedkit.meter import DISTURBED
 from speedkit.recipe import Recipe
-from speedkit.run import Run
+from speedkit.run import DISTURBED, Run
 from speedkit.run_words import HOST_BOUND, is_host_bound
 from speedkit.support.settings import smoke
 from speedkit.support.table import Table
