@@ -165,7 +165,7 @@ def _why_unavailable():
     if not torch.version.cuda:
         return Message(
             N_(
-                "There is a {name} here, but this torch is a build without CUDA: install the CUDA build "
+                "This machine has a GPU ({name}), but this torch is a build without CUDA: install the CUDA build "
                 "(see 'Start' in the README)."
             ),
             name=name,
@@ -173,7 +173,8 @@ def _why_unavailable():
     if newest < int(torch.version.cuda.split(".")[0]):
         return Message(
             N_(
-                "There is a {name} here, but its driver {driver} is too old for this torch, which needs CUDA {cuda}: "
+                "This machine has a GPU ({name}), but its driver {driver} is too old for this torch, which needs CUDA "
+                "{cuda}: "
                 "update the driver, or install a torch for CUDA {newest} (see 'Start' in the README)."
             ),
             name=name,
@@ -183,11 +184,17 @@ def _why_unavailable():
         )
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return Message(
-            N_("There is a {name} here, but CUDA_VISIBLE_DEVICES={value!r} hides it: unset that and restart."),
+            N_(
+                "This machine has a GPU ({name}), but CUDA_VISIBLE_DEVICES={value} hides it: unset that variable and "
+                "restart."
+            ),
             name=name,
-            value=os.environ["CUDA_VISIBLE_DEVICES"],
+            value=repr(os.environ["CUDA_VISIBLE_DEVICES"]),
         )
     return Message(
-        N_("There is a {name} here, but torch cannot start CUDA: see what nvidia-smi says, and restart the kernel."),
+        N_(
+            "This machine has a GPU ({name}), but torch cannot start CUDA: see what nvidia-smi says, and restart the "
+            "kernel."
+        ),
         name=name,
     )

@@ -1,5 +1,6 @@
 """NVIDIA GPUs that are not there: what torch.cuda and NVML would say about them, for tests on any machine."""
 
+import inspect
 import sys
 from types import SimpleNamespace
 
@@ -89,5 +90,5 @@ def install(
     if cores:
         monkeypatch.setattr(hardware, "cores", lambda: cores)
     # Without their caches, so that nothing of this outlives the test.
-    monkeypatch.setattr(hardware, "machine", hardware.machine.__wrapped__)
-    monkeypatch.setattr(gpu, "choose", gpu.choose.__wrapped__)
+    monkeypatch.setattr(hardware, "machine", inspect.unwrap(hardware.machine))
+    monkeypatch.setattr(gpu, "choose", inspect.unwrap(gpu.choose))

@@ -12,6 +12,7 @@ import pytest
 from speedkit import __main__, hardware, loading
 from speedkit.classroom import check
 from speedkit.support import settings
+from tests.fake_gpu import LAPTOP, install
 
 
 def declared():
@@ -178,3 +179,12 @@ def test_a_training_that_fails_is_to_fix(small, fail_after):
 def test_help_names_it():
     done = subprocess.run([sys.executable, "-m", "speedkit", "--help"], capture_output=True, text=True, check=True)
     assert "speedkit check" in done.stdout
+
+
+def test_a_gpu_that_torch_does_not_use_is_something_to_fix(monkeypatch):
+    install(monkeypatch, LAPTOP, seen=False, cuda=None)
+    found = check.accelerator()
+    assert found.state == check.FIX
+    assert "this torch is a build without CUDA: install the CUDA build" in found.sentence
+    install(monkeypatch, seen=False)
+    assert check.accelerator().state in (check.GOOD, check.NOTE)

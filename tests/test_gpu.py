@@ -56,8 +56,8 @@ def test_an_h100_lacks_nothing(monkeypatch):
         (
             [H100],
             {"seen": False, "driver": ("550.54", 12040)},
-            "There is a NVIDIA H100 80GB HBM3 here, but its driver 550.54 is too old for this torch, which needs CUDA "
-            "13.0: update the driver, or install a torch for CUDA 12",
+            "This machine has a GPU (NVIDIA H100 80GB HBM3), but its driver 550.54 is too old for this torch, which "
+            "needs CUDA 13.0: update the driver, or install a torch for CUDA 12",
         ),
         ([LAPTOP], {"seen": False, "cuda": None}, "but this torch is a build without CUDA: install the CUDA build"),
         ([T4], {"seen": False}, "but torch cannot start CUDA: see what nvidia-smi says, and restart the kernel."),
@@ -80,7 +80,7 @@ def test_a_gpu_that_is_not_used_is_named_with_what_to_do(monkeypatch, cards, opt
 def test_a_gpu_that_a_variable_hides_is_said_to_be_hidden(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     install(monkeypatch, H100, seen=False)
-    assert "but CUDA_VISIBLE_DEVICES='' hides it: unset that and restart." in hardware.machine().limits()[0]
+    assert "but CUDA_VISIBLE_DEVICES='' hides it: unset that variable and restart." in hardware.machine().limits()[0]
 
 
 def test_without_any_gpu_nothing_is_explained(monkeypatch):

@@ -40,7 +40,6 @@ from speedkit.lab.compare import compare
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.panel import Panel
 from speedkit.lab.tables import table_of_runs, table_of_timings
-from speedkit.meter import _not_finite
 from speedkit.recipe import TITLES, Recipe
 from speedkit.run import Run
 from speedkit.support import messages
@@ -306,7 +305,7 @@ def test_thousands_are_never_a_comma_in_french():
 
 
 def test_a_stored_sentence_is_shown_in_any_language_with_its_values_and_the_messages_inside_it():
-    loss = message_of(_not_finite(math.nan, 7))
+    loss = message_of(Run(Recipe()).not_finite(7, math.nan))
     stored = Message("pair {pair} of {pairs}, {arm}: {error}", pair=2, pairs=5, arm=Message("variant"), error=loss)
     assert _(stored) == stored == f"pair 2 of 5, variant: {loss}"
     language("fr")
@@ -643,6 +642,7 @@ def test_a_run_is_kept_in_english(tmp_path, french):
     assert loaded.summary().keys() == {
         *(
             "run",
+            "memory of one training step, counted",
             "time",
             "time per step",
             "throughput",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import psutil
 from packaging.requirements import Requirement
 
-from speedkit import hardware, loading
+from speedkit import gpu, hardware, loading
 from speedkit.hardware import GIB, lines_of
 from speedkit.lab import queue as queue_module
 from speedkit.recipe import Recipe
@@ -149,7 +149,8 @@ def shared_memory() -> CheckResult:
 def accelerator() -> CheckResult:
     """The device that will train."""
     machine = hardware.machine()
-    state = NOTE if machine.limits() else GOOD
+    unused = machine.kind == "cpu" and gpu.choose()[1]  # there is a GPU, and something can be done about it
+    state = FIX if unused else NOTE if machine.limits() else GOOD
     return CheckResult(state, "machine", " ".join([f"{machine.sentence()}.", *machine.limits()]))
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
+from speedkit.lessons import sizes as sizes  # for the notebook: lesson.sizes
 from speedkit.lessons.shared import memory
 from speedkit.lessons.shared import trained as trained  # for the notebook: lesson.trained
 from speedkit.loading import drain
@@ -27,6 +28,7 @@ from speedkit.support.settings import smoke
 from speedkit.support.table import Table
 from speedkit.support.units import percent, size
 from speedkit.tasks.images import load
+from speedkit.techniques.precision import Precision
 from speedkit.train import fit
 
 NAMES = {False: "without", True: "with batch norm"}
@@ -226,6 +228,6 @@ def accuracy_as_set(model: nn.Module, images: torch.Tensor, labels: torch.Tensor
     Unlike ``shared.accuracy``, it does not call ``eval()`` first: that is the mistake to show.
     """
     device = next(model.parameters()).device
-    with torch.no_grad():
+    with torch.no_grad(), Precision("fp32", device.type):
         predicted = [model(some.to(device)).argmax(1).cpu() for some in images.split(batch)]
     return float((torch.cat(predicted) == labels).float().mean())
