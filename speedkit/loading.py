@@ -38,6 +38,7 @@ class Reads(int):
         """times: before reading, between reading and augmenting, and after augmenting."""
         reads = cls(count)
         reads.read_s, reads.augment_s = (later - sooner for sooner, later in pairwise(times))
+        reads.read_s *= count > 0  # else it was a cache that was read
         return reads
 
 
@@ -147,7 +148,7 @@ class DeviceLoader:
         for step, (some, labels) in enumerate(zip(chosen, self.labels[order], strict=True)):
             began = time.perf_counter()
             images = self._images(some, number * len(self) + step)
-            yield images, labels, Reads.timed(0, began, began, time.perf_counter())
+            yield images, labels, Reads.timed(0, began, began, began if self.augment == "off" else time.perf_counter())
 
     def _images(self, chosen, key):
         if self.augment == "off":

@@ -9,17 +9,11 @@ import psutil
 import torch
 
 from speedkit import hardware
-from speedkit.run import Run
-from speedkit.support.messages import N_, Message, template
+from speedkit.run import DISTURBED, Run
 
 clock = time.perf_counter
 GAUGE_INTERVAL = 0.1  # seconds between two readings of memory
-DISTURBED = 0.15  # above this share taken by other programs, a run's times cannot be trusted
 NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")  # parts of a core's time; "user" already includes what guests use
-OTHER_PROGRAMS = N_(
-    "Other programs took {share}% of the processor time that this run needed: close them and run again before you "
-    "trust its times."
-)
 
 
 class Meter:
@@ -152,12 +146,9 @@ class Meter:
                 self.run.note(note)
         self.run.scalars |= scalars | {"others_share": share}
         if share > DISTURBED:
-            self.run.note(Message(OTHER_PROGRAMS, share=f"{100 * share:.0f}"))
+            from speedkit.run_words import disturbance  # here, because training says nothing
 
-
-def other_programs_note(notes: list[str]) -> str:
-    """The note on other programs among those of a run or a comparison; "" if there is none."""
-    return next((note for note in notes if template(note) == OTHER_PROGRAMS), "")
+            self.run.note(disturbance(share, bool(self.load.waits)))
 
 
 class HostClock:
@@ -193,8 +184,9 @@ class Load:
     this process may use (or in its container, while the quota held it up), and only up to the core time that this
     process left unused: if it had all of its cores, it lost nothing.
 
-    If the system does not count waiting (macOS, Windows), what others used counts as far as no core was idle meanwhile,
-    as a share of the cores' time.
+    If the system does not count waiting (macOS, Windows), nobody knows who waited. But nobody waits while a core is
+    idle. So what others used counts in that part of the time in which none can have been: with less than one of the
+    cores idle on average, 1 - that part of a core. It is then said that they *may* have taken it.
     """
 
     def __init__(self):
@@ -208,11 +200,12 @@ class Load:
         others, unused = busy - own, max(0.0, available - own)
         if elapsed < 0.5 or not math.isfinite(others):
             return math.nan
-        if not waits:  # on idle cores, nobody is in our way
-            return max(0.0, min(max(0.0, others), unused) - max(0.0, available - busy)) / available
         waited = sum(max(0.0, now - self.waits.get(thread, 0.0)) for thread, now in waits.items())
         throttled = min(throttled, waited)
         lost = min(waited - throttled, max(0.0, others)) + min(throttled, max(0.0, container - own))
+        if not waits:
+            idle = len(hardware.allowed_cores()) - busy / elapsed  # cores, on average
+            lost = max(0.0, others) * min(1.0, max(0.0, 1 - idle))
         lost = min(lost, unused)
         return lost / (own + lost) if lost else 0.0
 

@@ -20,6 +20,7 @@ STEP_COLUMNS = ("epoch", "t", "wait_s", "compute_s", "step_s", "memory", "loss",
 STEP_COLUMNS += ("load_s", "read_s", "augment_s")
 EPOCH_COLUMNS = ("steps", "t", "train_s", "evaluate_s", "reads")
 EPOCH_COLUMNS += ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+DISTURBED = 0.15  # above this share taken by other programs, a run's times cannot be trusted
 
 # The context of every training. :mod:`speedkit.lab.queue` replaces it, to announce the training to other kernels.
 announced = contextlib.nullcontext

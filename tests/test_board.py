@@ -376,17 +376,20 @@ def test_the_same_technique_wins_here_and_loses_there_if_that_is_more_than_chanc
     headline = words(drawn(Board(folder)))[1]
     assert headline.startswith(f"{lower + higher + same} results: {lower} lower")
     assert ("The same technique wins here and loses there." in headline) is said
+    assert ("So few may differ by chance." in headline) is (not said and higher > 0)
 
 
 def test_a_result_of_a_busy_machine_is_marked(folder):
     busy = compared()
     busy.measured = [run.model_copy(update={"others_share": 0.4}) for run in busy.measured]
     share(busy, "Ada", folder)
+    share(busy, "A long name of forty characters, or so ...", folder)
     share(compared(machine=card(2)), "Grace", folder)
     shown = chart.text(Board(folder).results, "cache", "seconds")
     assert "Ada ⚠ (" in shown
     assert "Grace (" in shown
-    assert shown.endswith("⚠ Other programs took much of the processor time of a run.")
+    assert [text for text in words(drawn(Board(folder))) if text.endswith(" ⚠")] == ["Ada ⚠", "A long name of… ⚠"]
+    assert shown.endswith("⚠ Other programs competed with a run for the cores.")
     assert any(text.startswith("⚠ Other programs") for text in words(drawn(Board(folder))))
 
 

@@ -30,8 +30,8 @@ from speedkit.comparison.result import ARMS, Comparison, RunResult
 from speedkit.comparison.runs import comparing, orders
 from speedkit.comparison.stats import NEEDED_PAIRS, interval, verdict
 from speedkit.lab.compare import compare
-from speedkit.meter import OTHER_PROGRAMS
 from speedkit.recipe import SWITCHES, Recipe
+from speedkit.run_words import OTHER_PROGRAMS
 from speedkit.support.errors import NotFinite
 from speedkit.support.messages import Message
 
@@ -661,6 +661,24 @@ def test_other_programs_are_named_once():
     assert repr(comparison).count("Other programs took") == 1  # how much at most, if that is known
     comparison.notes.append(Message(OTHER_PROGRAMS, share="42"))
     assert repr(comparison).count("Other programs took") == 1
+
+
+def test_the_disturbance_counts_the_runs_and_names_the_worst():
+    comparison = quietly(BASELINE, VARIANT, train=Trainer(others={3: 0.3, 7: 0.42}))
+    said = "Other programs competed for the cores in 2 of 10 runs, for up to 42% of the processor time"
+    assert comparison.disturbance.startswith(said)
+    assert repr(comparison).splitlines()[1] == comparison.disturbance
+    assert "Other programs took" not in repr(comparison)
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.5, True), (0.4, False), (math.nan, False)])
+def test_a_gpu_that_waits_for_its_orders_is_a_footnote(share, said):
+    def train(recipe, run):
+        yield from Trainer()(recipe, run)
+        run.scalars["host_bound"] = share if recipe.cache == VARIANT.cache else 0.0
+
+    notes = [note for note in quietly(BASELINE, VARIANT, train=train).notes if "nothing queued" in note]
+    assert [note.startswith("variant: The GPU") for note in notes] == [True] * said
 
 
 # Keeping and showing

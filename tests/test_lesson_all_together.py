@@ -79,6 +79,38 @@ def test_the_ceilings_of_a_run_that_waits_for_three_quarters_of_a_step():
     assert "75.0% of a step is waiting" in table.caption
 
 
+def test_the_ceilings_of_a_gpu_that_waits_for_its_orders_and_of_a_disturbed_run_say_so():
+    table = lesson.ceilings(run_of(host_bound=0.9, others_share=0.4))
+    assert "a cheaper format does not" in table.caption
+    assert table.warning.startswith("⚠")
+    quiet = lesson.ceilings(run_of())
+    assert "cheaper format" not in quiet.caption
+    assert not quiet.warning
+
+
+def test_a_disturbed_trial_is_marked_in_every_table_of_it():
+    first = tried(cache=run_of(wait_s=0.0, others_share=0.4), channels_last=run_of(compute_s=0.006))
+    second = tried(channels_last=run_of())
+    for table in (first.table(), lesson.before_and_after(first, second)):
+        assert [row[0] for row in table.rows if "⚠" in row[0]] == [f"cache{' device' * (len(table.heading) > 3)} ⚠"]
+        assert table.warning
+    race = lesson.Race(0.9, {"yours": racer([0.91], 8), "newcomer": racer([0.95], 30, others_share=0.4)})
+    for table in (race.table(), race.bill(1)):
+        assert [row[0] for row in table.rows[:2]] == ["yours", "newcomer ⚠"]
+        assert table.warning
+
+
+def test_a_decision_and_the_summary_say_what_was_disturbed():
+    busy = cache_comparison(seconds=0.5, reads=0.1)
+    assert "⚠" not in repr(lesson.decide(busy, "seconds"))
+    for run in busy.measured:
+        run.others_share = 0.4
+    assert repr(lesson.decide(busy, "seconds")).endswith("⚠ Other programs competed for the cores.")
+    table = lesson.summary(SavedComparisons({}, []), busy)
+    assert {row[-1] for row in table.rows if row[0] == "cache"} == {"this notebook ⚠"}
+    assert table.warning.startswith("⚠")
+
+
 def test_without_waiting_nothing_is_left_of_a_step_that_does_not_compute():
     table = lesson.ceilings(run_of(wait_s=0.0))
     assert cell(table, 2, "relative time") == "× 1.00"
@@ -232,7 +264,7 @@ def test_the_figure_shows_waiting_and_computing_of_every_stage():
         "2. precision bf16 ⚠: before",
         "after: dropped",
     ]
-    assert axes.get_xlabel().endswith("⚠: other programs took much of the processor time)")
+    assert axes.get_xlabel().endswith("⚠: other programs competed for the cores)")
     widths = [round(bar.get_width()) for bar in axes.patches]
     # Milliseconds: waiting, then computing. A couple is of one comparison: the second begins with its own baseline.
     assert widths == [8000, 0, 1000, 3000, 8000, 0, 8000, 4000]

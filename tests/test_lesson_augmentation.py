@@ -114,6 +114,17 @@ def test_supply_and_demand_leave_the_first_step_out():
     assert column(table, "waiting") == ["75.0%"]
 
 
+def test_what_a_loader_supplies_is_the_hosts_time_even_if_a_gpu_never_waits():
+    run = a_run([0.0, 0.0, 0.0], [0.1, 0.1, 0.1])
+    for i in range(3):
+        run.steps["load_s"][i] = 0.05
+    run.scalars["others_share"] = 0.4
+    table = lesson.supply_and_demand(run)
+    assert column(table, "loader supplies, images/s") == ["200"]
+    assert table.rows[0][0].endswith(" ⚠")
+    assert table.warning
+
+
 def test_an_unknown_figure_is_not_available():
     table = lesson.supply_and_demand(a_run([1.0], [1.0]), a_run([1.0, 0.0], [1.0, 1.0]))
     assert column(table, "loader supplies, images/s") == ["n/a", "n/a"]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from speedkit import events, meter
+from speedkit import events, meter, run_words
 from speedkit.events import EventClock
 from speedkit.meter import HostClock, Load, Meter
 from speedkit.recipe import Recipe
@@ -223,8 +223,8 @@ def test_the_meter_counts_time_and_reads_by_epoch(device, run, monkeypatch):
 
 
 class Quiet:
-    def __init__(self, share=0.0):
-        self.share = share
+    def __init__(self, share=0.0, waits=True):
+        self.share, self.waits = share, waits
 
     def others_share(self):
         return self.share
@@ -236,8 +236,17 @@ def test_a_disturbed_run_is_flagged(device, run, monkeypatch, share, noted):
     with Meter(run, "cpu"):
         pass
     assert any("Other programs took 40%" in note for note in run.notes) is noted
-    assert bool(meter.other_programs_note(["Another note.", *run.notes])) is noted
+    assert bool(run_words.other_programs_note(["Another note.", *run.notes])) is noted
     assert run.scalars["others_share"] == pytest.approx(share, nan_ok=True)
+
+
+def test_where_waiting_is_not_counted_it_is_not_claimed_either(device, run, monkeypatch):
+    monkeypatch.setattr(meter, "Load", lambda: Quiet(0.4, waits=False))
+    with Meter(run, "cpu"):
+        pass
+    (note,) = run.notes
+    assert note.startswith("Other programs may have taken 40% of the processor time that this run needed")
+    assert run_words.other_programs_note(run.notes) == note
 
 
 OLD = {"a thread": 3.0, "one that ends": 2.0}  # seconds that each had waited before
@@ -258,9 +267,17 @@ LOADS = {
     ),
     "the clocks of two counters differ": ({"busy": 19, "own": 20, "waited": 1}, 0.0),
     "waiting is not counted": ({"busy": 40, "own": 20, "waited": None}, 0.5),
-    "waiting is not counted, and a quarter of the cores was idle": ({"busy": 30, "own": 10, "waited": None}, 0.25),
-    "waiting is not counted, and half of the cores was idle": ({"busy": 20, "own": 10, "waited": None}, 0.0),
-    "waiting is not counted, and a host has more cores": ({"busy": 90, "own": 38, "waited": None}, 0.05),
+    "waiting is not counted, and a quarter of the cores was idle": ({"busy": 30, "own": 10, "waited": None}, 0.0),
+    "waiting is not counted, and half a core was idle": ({"busy": 35, "own": 15, "waited": None}, 10 / 25),
+    "waiting is not counted, and we may use a part of a full host": (
+        {"busy": 160, "own": 38, "waited": None, "allowed": 16},
+        0.05,
+    ),
+    "waiting is not counted, and others use a host's idle cores": (
+        {"busy": 360, "own": 10, "waited": None, "allowed": 64},
+        0.0,
+    ),
+    "others use a large node, where we wait for nobody": ({"busy": 360, "own": 40, "waited": 0.2, "allowed": 64}, 0.0),
     "nothing is counted": ({"busy": NAN, "own": 10, "waited": None}, NAN),
 }
 
@@ -274,6 +291,7 @@ def test_the_others_share_is_what_they_took_of_what_we_needed(device, monkeypatc
     more = counted["busy"], counted.get("container", 0.0), counted.get("throttled", 0.0)
     cores = iter([(100.0, 50.0, 5.0), tuple(map(sum, zip((100.0, 50.0, 5.0), more, strict=True)))])
     monkeypatch.setattr(meter.hardware, "cores", lambda: 4)
+    monkeypatch.setattr(meter.hardware, "allowed_cores", lambda: list(range(counted.get("allowed", 4))))
     monkeypatch.setattr(meter, "_own_seconds", lambda: next(own))
     monkeypatch.setattr(meter, "_core_seconds", lambda: next(cores))
     load = Load()

@@ -153,7 +153,8 @@ def timed(wait, compute, read=math.nan, augment=math.nan, cores=2, device="cpu",
 SPLIT = "{}% of a step is waiting for data ({}% reading, {}% augmenting), {}% computing."
 WHOLE = "{}% of a step is waiting for data, {}% computing."
 CHEAPER = "A cheaper step can save at most {}%."
-NOTHING_LEFT = "Only smaller images or lighter augmentation can still shorten the waiting."
+NOTHING_LEFT = "Smaller images or lighter augmentation can still shorten the waiting."
+FILLED = "The cache is filled in the first epoch: later ones have less to read."
 
 
 @pytest.mark.parametrize(
@@ -177,14 +178,40 @@ NOTHING_LEFT = "Only smaller images or lighter augmentation can still shorten th
         ),
         (
             timed(3, 1, read=1, augment=2, workers=1, cache="ram", cores=8),
-            [SPLIT.format(75, 25, 50, 25), "More workers can save at most 75%.", CHEAPER.format(25)],
+            [SPLIT.format(75, 25, 50, 25), "More workers can save at most 75%.", FILLED, CHEAPER.format(25)],
         ),
         (
             timed(1, 1, read=0, augment=1, cache="device"),
             [SPLIT.format(50, 0, 50, 50), NOTHING_LEFT, CHEAPER.format(50)],
         ),
+        (
+            timed(3, 1, read=3, augment=0, cache="disk", cores=1),
+            [SPLIT.format(75, 75, 0, 25), FILLED, CHEAPER.format(25)],
+        ),
+        # A full cache is not read from the source: what is left is to hand the images over.
+        (
+            timed(1, 3, read=0, augment=0, cache="ram"),
+            [WHOLE.format(25, 75), "Workers can save at most 25%.", CHEAPER.format(75)],
+        ),
+        # Two workers prepare two batches in 4 s each. Without the reading these take 2 s, and nobody waits any more.
+        (
+            timed(1, 3, read=2, augment=2, workers=2, cores=8),
+            [SPLIT.format(25, 12, 12, 75), "A cache or more workers can save at most 25%.", CHEAPER.format(75)],
+        ),
+        # Three of eight seconds are read by two workers at a time: that is 1.5 s for each batch, of 2 s of waiting.
+        (
+            timed(2, 2, read=3, augment=5, workers=2, cores=8),
+            [
+                SPLIT.format(50, 19, 31, 50),
+                "A cache can save at most 38%, more workers at most 50%.",
+                CHEAPER.format(50),
+            ],
+        ),
         # No core is free for a worker; nothing is read that a cache could keep.
-        (timed(3, 1, read=0, augment=3, cores=1), [SPLIT.format(75, 0, 75, 25), NOTHING_LEFT, CHEAPER.format(25)]),
+        (
+            timed(3, 1, read=0, augment=3, cores=1),
+            [SPLIT.format(75, 0, 75, 25), "No core is free for workers.", NOTHING_LEFT, CHEAPER.format(25)],
+        ),
         # A GPU leaves all cores to workers.
         (
             timed(3, 1, read=0, augment=3, cores=1, device="cuda:0"),
@@ -212,6 +239,13 @@ def test_a_gpu_that_waits_for_its_orders_is_not_called_busy(share, said):
     sentence = run.where_time_goes()
     assert ("the processor orders work more slowly than the GPU does it" in sentence) is said
     assert ("A cheaper step" in sentence) is not said
+    assert sentence.startswith("0% of a step is waiting for data")
+
+
+def test_other_programs_leave_no_core_free_for_workers():
+    run = timed(3, 1, read=2, augment=1, cores=8)
+    run.scalars["others_share"] = 0.4
+    assert "A cache can save at most 50%. A cheaper" in run.where_time_goes()
 
 
 @pytest.mark.parametrize(
@@ -227,6 +261,8 @@ def test_early_stopping_says_what_it_did(epochs, best, said):
     run.recipe = run.recipe.but(epochs=9)
     run.status, run.scalars["best_epoch"], run.total_steps = "finished", best, 60
     assert run.where_time_goes().endswith(said or CHEAPER.format(75))
+    run.count = 10  # too few to say where the time goes, but not what early stopping did
+    assert run.where_time_goes().endswith(said or "from step 20 on.")
 
 
 def test_seconds_end_with_the_last_step_or_evaluation():

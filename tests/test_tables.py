@@ -55,10 +55,10 @@ def test_what_was_not_measured_is_not_available():
 
 
 def test_runs_that_look_alike_are_told_apart():
-    names = [row[0] for row in table_of_runs(a_run(), a_run(Recipe(batch_size=50, data="jpeg")), a_run()).rows]
-    assert len(set(names)) == 3
-    assert names[0] == "baseline"
-    assert "jpeg" in names[1]
+    other = a_run(Recipe(batch_size=50, data="jpeg", learning_rate=0.5))
+    rows = table_of_runs(a_run(), other, a_run()).rows
+    assert [row[0] for row in rows] == ["baseline", "baseline, learning_rate 0.5", "baseline (2)"]
+    assert [row[1] for row in rows] == ["fashion-mnist", "jpeg", "fashion-mnist"]  # in a column, not in a label, too
 
 
 def test_a_smoke_run_says_that_it_means_nothing(monkeypatch):
@@ -157,5 +157,6 @@ def test_a_disturbed_run_is_marked_and_the_mark_is_explained_first():
     busy.scalars["others_share"] = 0.4
     table = table_of_runs(quiet, busy)
     assert [row[0] for row in table.rows] == ["baseline", "ram cache ⚠"]
-    assert table.caption.startswith("⚠ Other programs took much of the processor time")
+    assert repr(table).startswith("⚠ Other programs competed with this run for the cores")
+    assert table._repr_html_().startswith("<p>⚠ Other programs")
     assert "⚠" not in repr(table_of_runs(quiet))

@@ -430,3 +430,24 @@ def test_it_can_be_stopped_from_another_thread_between_steps(quick, no_children)
     thread.join(timeout=60)
     assert run.status == "stopped"
     assert 3 <= run.count < 40_000
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_reading_and_augmenting_are_timed_where_they_are_done(quick, workers, no_children):
+    """In the worker, too; a full cache is not read from the source, and nothing is augmented if that is off."""
+    first = fit(quick.but(workers=workers, augment="heavy", cache="ram", epochs=2))
+    read, augment = (first.column(name) for name in ("read_s", "augment_s"))
+    per_epoch = first.count // 2
+    assert (read[:per_epoch] > 0).all()
+    assert (read[per_epoch:] == 0).all()
+    assert (augment > 0).all()
+    if not workers:  # the loop itself did both, so it waited for longer than that
+        assert (read + augment <= first.column("load_s")).all()
+
+
+def test_what_is_on_the_device_is_not_read_and_only_augmenting_counts(quick):
+    off, light = (fit(quick.but(cache="device", augment=augment)) for augment in ("off", "light"))
+    assert not off.column("read_s").any()
+    assert not off.column("augment_s").any()
+    assert not light.column("read_s").any()
+    assert (light.column("augment_s") > 0).all()

@@ -17,9 +17,9 @@ from packaging.requirements import Requirement
 from speedkit import gpu, hardware, loading
 from speedkit.hardware import GIB, lines_of
 from speedkit.lab import queue as queue_module
-from speedkit.meter import other_programs_note
 from speedkit.recipe import Recipe
 from speedkit.run import Run
+from speedkit.run_words import other_programs_note
 from speedkit.support import settings
 from speedkit.support.errors import DataError, NotFinite
 from speedkit.support.messages import _

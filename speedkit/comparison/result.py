@@ -51,9 +51,9 @@ from speedkit.comparison.metrics import (
     Judgement,
 )
 from speedkit.comparison.stats import NEEDED_PAIRS, TENTH, interval, margin_of, verdict
-from speedkit.meter import DISTURBED, other_programs_note
 from speedkit.recipe import Recipe
-from speedkit.run import Run, memory_is_of_processes
+from speedkit.run import DISTURBED, Run, memory_is_of_processes
+from speedkit.run_words import other_programs_note
 from speedkit.support.files import ListOf, NanAsNull, StoredMessage, fields_of, reading, save_json
 from speedkit.support.messages import N_, Message, _, message_of, template
 from speedkit.support.strict import Strict
@@ -331,7 +331,7 @@ class Comparison(Strict, frozen=False):
 
     @property
     def others_share(self) -> float:
-        """The largest share of the machine's cores that other programs took during a counted run; nan: unknown."""
+        """The largest share of a counted run's processor time that other programs took; nan: unknown."""
         shares = [run.others_share for run in list(self.measured) if math.isfinite(run.others_share)]
         return max(shares, default=math.nan)
 
@@ -393,17 +393,28 @@ class Comparison(Strict, frozen=False):
             )
         if self.reads_processes and max(self.baseline.workers, self.variant.workers):
             lines.append(_("The memory of all processes is added up: what they share is counted for each of them."))
-        if math.isfinite(self.others_share) and not other_programs_note(self.notes):  # it says so, and what to do
+        if math.isfinite(self.others_share) and not self.disturbance:  # it says so, and what to do
             share = f"{100 * self.others_share:.0f}"
             lines.append(
                 _("Other programs took at most {share}% of the processor time that a run needed.", share=share)
             )
         return [*lines, *(_(note) for note in self.notes if note != other_programs_note(self.notes))]
 
-    def _disturbance(self):
-        """What the reader should know before the figures: that other programs took much of the machine."""
-        note = other_programs_note(self.notes)
-        return [_(note)] if note else []
+    @property
+    def disturbance(self) -> str:
+        """What to read before the figures, in the current language: that other programs were in the way; or ""."""
+        shares = [run.others_share for run in list(self.measured)]
+        busy = sum(share > DISTURBED for share in shares)
+        if not busy:
+            note = other_programs_note(self.notes)  # of a file that has no shares
+            return _(note)
+        return _(
+            "Other programs competed for the cores in {busy} of {runs} runs, for up to {share}% of the processor time "
+            "that a run needed: close them and compare again before you trust the times.",
+            busy=busy,
+            runs=len(shares),
+            share=f"{100 * self.others_share:.0f}",
+        )
 
     def _tables(self):
         """The table of the claimed rows, and that of the others or None; rows that are known in no run are left out."""
@@ -416,7 +427,7 @@ class Comparison(Strict, frozen=False):
 
     def __repr__(self):
         table, others = self._tables()
-        lines = [self._headline(), *self._disturbance(), repr(table)]
+        lines = [self._headline(), *([self.disturbance] if self.disturbance else []), repr(table)]
         for sentence, judgements in self._judged():
             lines.append(_("Claimed: {sentence}", sentence=_(sentence)))
             lines += [f"  {_(judged.outcome)} ({judged.why})" for judged in judgements]
@@ -429,7 +440,7 @@ class Comparison(Strict, frozen=False):
     def _repr_html_(self):
         table, others = self._tables()
         parts = [Markup("<p><b>{}</b></p>").format(self._headline())]
-        parts += [Markup("<p>{}</p>").format(line) for line in self._disturbance()]
+        parts += [Markup("<p>{}</p>").format(self.disturbance)] if self.disturbance else []
         parts.append(Markup(table._repr_html_()))
         for sentence, judgements in self._judged():
             items = (Markup("<li><b>{}</b> ({})</li>").format(_(each.outcome), each.why) for each in judgements)

@@ -28,6 +28,7 @@ from speedkit.comparison.result import ARMS, Comparison, RunResult
 from speedkit.comparison.stats import NEEDED_PAIRS
 from speedkit.recipe import Recipe
 from speedkit.run import Run, Step
+from speedkit.run_words import HOST_BOUND, is_host_bound
 from speedkit.support.errors import NotFinite, releasing
 from speedkit.support.messages import N_, Message, _, message_of
 from speedkit.support.settings import smoke
@@ -176,6 +177,9 @@ class _Open:
         comparison.smoke |= run.smoke
         for note in run.notes:
             comparison.note(note)
+        if is_host_bound(run):
+            note = Message(N_("{what}: {text}"), what=Message(self.arm), text=Message(HOST_BOUND))
+            comparison.notes += [note] if note not in comparison.notes else []
         values = {name: metric.read(run, comparison.target) for name, metric in METRICS.items()}
         unknown = METRICS if self.failed else PROCESS_MEMORY if comparison.in_turns else ()
         values |= dict.fromkeys(unknown, math.nan)

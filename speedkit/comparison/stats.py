@@ -61,8 +61,11 @@ def verdict(low: float, high: float) -> str:
 def beyond_chance(count: int, judged: int, level: float = LEVEL) -> bool:
     """Whether ``count`` verdicts in one direction among ``judged`` comparisons are more than chance would give.
 
-    Without any difference, each comparison says "lower" with a probability of 2.5 %, and "higher" as well. The number
-    of those is then binomial; more than chance: so many are as improbable as 5 %, or more.
+    The exact binomial test (Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the case
+    of the binomial"). Where there is no difference, a 95 % interval says "lower" with a probability of 2.5 %, and
+    "higher" as well. If that many or more would come by chance in less than 5 % of all rooms, it is not only chance.
+    That a technique wins here *and* loses there is said if both directions pass; the level of both is that of one
+    (the intersection-union test: Berger 1982, "Multiparameter hypothesis testing and acceptance sampling").
     """
     return count > 0 and float(stats.binom.sf(count - 1, judged, (1 - level) / 2)) < 1 - level
 

@@ -2,9 +2,9 @@
 
 import math
 
-from speedkit.meter import DISTURBED
-from speedkit.recipe import TITLES
+from speedkit.recipe import TITLES, Recipe
 from speedkit.run import Run, labels
+from speedkit.run_words import is_disturbed
 from speedkit.support.messages import N_, _
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
@@ -12,15 +12,19 @@ from speedkit.support.units import number, percent, seconds, size
 TASK = ("data", "subset", "epochs", "batch_size")  # what runs should have in common if their figures are compared
 MARK = "⚠"
 DISTURBED_RUNS = N_(
-    "{mark} Other programs took much of the processor time that this run needed: close them and run again before you "
-    "trust its times."
+    "{mark} Other programs competed with this run for the cores: close them and run again before you trust its times."
 )
 CUT = N_("Cut to a few steps by SPEEDKIT_SMOKE: these numbers mean nothing.")
 
 
-def is_disturbed(run: Run) -> bool:
-    """Whether other programs took so much of the processor time a run needed that its times cannot be trusted."""
-    return run.scalars.get("others_share", 0.0) > DISTURBED
+def marked(name: str, *runs: Run) -> str:
+    """The name of a row about these runs, marked if one of them was disturbed."""
+    return f"{name} {MARK}" if any(map(is_disturbed, runs)) else name
+
+
+def warning(*runs: Run) -> str:
+    """What a table of these runs says first: that some were disturbed; "" if none was."""
+    return _(DISTURBED_RUNS, mark=MARK) if any(map(is_disturbed, runs)) else ""
 
 
 def value_of(recipe, name) -> str:
@@ -45,13 +49,15 @@ def table_of_runs(*runs: Run) -> Table:
         which other programs took much of the processor time are marked.
     """
     differing = [name for name in TASK if len({getattr(run.recipe, name) for run in runs}) > 1]
+    same = {name: getattr(Recipe(), name) for name in differing}  # a label need not repeat what a column says
+    alike = [Run(run.recipe.model_copy(update=same), run.name) for run in runs]
     heading = [_("run"), *(_(TITLES[name]) for name in differing)]
     heading += [_("time per step"), _("waiting"), _("computing"), "images/s", _("memory per step")]
     on_gpu = any(not run.memory_is_of_processes for run in runs)
     heading += [*([_("peak memory")] if on_gpu else []), _("validation accuracy"), _("status")]
     rows = [
         [
-            f"{label} {MARK}" if is_disturbed(run) else label,
+            marked(label, run),
             *(value_of(run.recipe, name) for name in differing),
             seconds(run.mean("step_s")),
             seconds(run.mean("wait_s")),
@@ -62,14 +68,12 @@ def table_of_runs(*runs: Run) -> Table:
             percent(run.last("validation_accuracy")),
             _(run.status),
         ]
-        for label, run in zip(labels(runs), runs, strict=True)
+        for label, run in zip(labels(alike), runs, strict=True)
     ]
     caption = _("Means over the steps of each run, without the first step.")
-    if any(map(is_disturbed, runs)):
-        caption = f"{_(DISTURBED_RUNS, mark=MARK)} {caption}"
     if any(run.smoke for run in runs):
         caption += f" {_(CUT)}"
-    return Table(heading, rows, caption)
+    return Table(heading, rows, caption, warning=warning(*runs))
 
 
 def table_of_timings(**readings: float) -> Table:

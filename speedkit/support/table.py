@@ -15,11 +15,18 @@ class Table:
 
     Columns of numbers are right-aligned; all others, and always the first, are left-aligned.
 
-    links: a link for the first cell of each row; default: none.
+    links: a link for the first cell of each row; default: none. warning: what to read before the figures.
     """
 
-    def __init__(self, heading: list[str], rows: list[list[str]], caption: str = "", links: list[str] | None = None):
-        self.heading, self.rows, self.caption, self.links = heading, rows, caption, links
+    def __init__(
+        self,
+        heading: list[str],
+        rows: list[list[str]],
+        caption: str = "",
+        links: list[str] | None = None,
+        warning: str = "",
+    ):
+        self.heading, self.rows, self.caption, self.links, self.warning = heading, rows, caption, links, warning
 
     def _numeric(self) -> list[bool]:
         """Which columns hold numbers, apart from cells that are empty or not available."""
@@ -35,7 +42,8 @@ class Table:
             texts = zip(cells, columns, strict=True)
             return "  ".join(text.rjust(width) if number else text.ljust(width) for text, (number, width) in texts)
 
-        return "\n".join([*(row(line).rstrip() for line in lines), *([self.caption] if self.caption else [])])
+        before, after = ([text] if text else [] for text in (self.warning, self.caption))
+        return "\n".join([*before, *(row(line).rstrip() for line in lines), *after])
 
     def _repr_html_(self):
         styles = [f"text-align:{'right' if number else 'left'}" for number in self._numeric()]
@@ -53,4 +61,5 @@ class Table:
         links = self.links or [None] * len(self.rows)
         body = Markup("").join(row(cells, "td", link) for cells, link in zip(self.rows, links, strict=True))
         table = Markup("<table><thead>{}</thead><tbody>{}</tbody></table>").format(row(self.heading, "th"), body)
-        return table + (Markup("<p>{}</p>").format(self.caption) if self.caption else "")
+        before, after = (Markup("<p>{}</p>").format(text) if text else "" for text in (self.warning, self.caption))
+        return before + table + after

@@ -57,6 +57,11 @@ class BoardRow(NamedTuple):
         return hardware(self.result)
 
     @property
+    def mark(self) -> str:
+        """What stands behind ``who``: a mark if the machine was busy."""
+        return f" {DISTURBED_MARK}" if self.result.is_disturbed else ""
+
+    @property
     def verdict(self) -> str:
         if self.row.verdict in WITHOUT_VERDICT:
             return SMOKE_RUN if self.result.smoke and self.row.effect is not None else self.row.verdict
@@ -108,7 +113,7 @@ def rows(results: list[Result], technique: str, metric: str) -> list[BoardRow]:
     """The rows of the chart, the smallest effect first and those without an effect last."""
     called = names(results)
     shown = [
-        BoardRow(called[result.seat] + (f" {DISTURBED_MARK}" if result.is_disturbed else ""), result, row)
+        BoardRow(called[result.seat], result, row)
         for result in latest(results)
         if result.technique == technique and (row := result.row(metric)) is not None
     ]
@@ -141,8 +146,9 @@ def headline(shown: list[BoardRow], technique: str) -> list[str]:
     parts = ", ".join(words for count, words in said if count)
     lines = [ngettext("{n} result: {parts}.", "{n} results: {parts}.", len(shown), parts=parts)]
     fewer, judged = min(counts[LOWER], counts[HIGHER]), len(shown) - without
-    if beyond_chance(fewer, judged) and setting(shown):  # else the task may be the difference
-        lines[0] = " ".join([lines[0], _("The same technique wins here and loses there.")])
+    if fewer and setting(shown):  # else the task may be the difference
+        found, chance = _("The same technique wins here and loses there."), _("So few may differ by chance.")
+        lines[0] = " ".join([lines[0], found if beyond_chance(fewer, judged) else chance])
     claimed = Counter((seen.row.claimed, seen.row.outcome) for seen in shown if seen.row.claimed)
     for direction in (LOWER, HIGHER):
         counted = [(outcome, claimed[direction, outcome]) for outcome in (HELD, DID_NOT_HOLD, OPPOSITE, CANNOT_TELL)]
@@ -197,7 +203,7 @@ def text(results: list[Result], technique: str, metric: str) -> str:
         if seen.row.effect is None and seen.row.why:
             verdict += f", {_(seen.row.why)}"
         words = f"{effect_words(seen.row)}, {verdict}"
-        words = _("{what}: {text}", what=f"{seen.who} ({seen.hardware})", text=words)
+        words = _("{what}: {text}", what=f"{seen.who}{seen.mark} ({seen.hardware})", text=words)
         words += _predicted(seen.row)
         lines.append(words if together else f"{words} [{_changes_and_task(seen.result)}]")
     return "\n".join([*lines, *_disturbed(shown)])
@@ -367,7 +373,7 @@ def _row(seen, line, colour, y, step, i, together):
     parts = [draw.element("title", _tooltip(seen))]
     parts.append(draw.element("rect", x=0, y=y, width=WIDTH, height=step, fill_opacity=0 if i % 2 else 0.05))
     parts.append(_mark(kind, 16, middle, colour))
-    parts.append(draw.text(42, middle + 9, _cut_name(seen.who, 17), weight=BOLD))
+    parts.append(draw.text(42, middle + 9, _cut_name(seen.who, 17 - len(seen.mark)) + seen.mark, weight=BOLD))
     parts.append(draw.text(380, middle + 9, draw.cut(seen.hardware, 29), size=SMALL + 1))
     if not together:
         parts.append(draw.text(42, middle + 38, draw.cut(_changes_and_task(result), 56), size=SMALL - 2))
@@ -426,7 +432,7 @@ def _arrow(x, y, side, colour="currentColor", hollow=False):
 def _tooltip(seen):
     result = seen.result
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    who = _("{what}: {text}", what=seen.who, text=f"{seen.hardware} ({_kind(result.machine.kind)})")
+    who = _("{what}: {text}", what=seen.who + seen.mark, text=f"{seen.hardware} ({_kind(result.machine.kind)})")
     pairs = ngettext("{n} pair", "{n} pairs", result.pairs)
     return (
         f"{who}\n{_changes_and_task(result)}\n"
@@ -436,7 +442,7 @@ def _tooltip(seen):
 
 def _disturbed(shown):
     if any(seen.result.is_disturbed for seen in shown):
-        yield _("{mark} Other programs took much of the processor time of a run.", mark=DISTURBED_MARK)
+        yield _("{mark} Other programs competed with a run for the cores.", mark=DISTURBED_MARK)
 
 
 def _footnotes(every, shown):

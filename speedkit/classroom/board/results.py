@@ -41,8 +41,8 @@ from speedkit.comparison.metrics import (
     TOO_FEW,
 )
 from speedkit.comparison.result import MOST_PAIRS, Comparison
-from speedkit.meter import DISTURBED
 from speedkit.recipe import SWITCHES, Recipe
+from speedkit.run import DISTURBED
 from speedkit.support import settings
 from speedkit.support.files import StoredMessage, fields_of, write_json
 from speedkit.support.messages import N_, Message, _, message_of, ngettext

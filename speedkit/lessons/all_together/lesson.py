@@ -17,12 +17,12 @@ from speedkit.comparison.metrics import CANNOT_TELL, CLAIMS, HIGHER, LOWER, METR
 from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import HALF_A_POINT
 from speedkit.lab.picture import COMPUTING, WAITING, Picture, drawn
-from speedkit.lab.tables import CUT, MARK
+from speedkit.lab.tables import CUT, MARK, marked, warning
 from speedkit.lessons import sizes as sizes  # for the notebook: lesson.sizes
 from speedkit.lessons.shared import check_price
-from speedkit.meter import DISTURBED
 from speedkit.recipe import Recipe
-from speedkit.run import Run
+from speedkit.run import DISTURBED, Run
+from speedkit.run_words import HOST_BOUND, is_host_bound
 from speedkit.support.settings import smoke
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
@@ -67,7 +67,10 @@ def ceilings(run: Run) -> Table:
         share = relative_time(waiting, *factors)
         rows.append([what, seconds(step * share), _relative(share)])
     caption = f"Calculated from one run: {percent(waiting)} of a step is waiting."
-    return Table(["if", "a step would take", "relative time"], rows, f"{caption} {CUT}" if run.smoke else caption)
+    if is_host_bound(run):
+        caption += f" {HOST_BOUND}"
+    caption = f"{caption} {CUT}" if run.smoke else caption
+    return Table(["if", "a step would take", "relative time"], rows, caption, warning=warning(run))
 
 
 def _relative(ratio):
@@ -140,7 +143,7 @@ class Trials:
             wait, changed = METRICS["wait_s"].read(run, None), self.changes.get(name, {})
             rows.append(
                 [
-                    _in_words(changed) if len(changed) == 1 else name,
+                    marked(_in_words(changed) if len(changed) == 1 else name, run),
                     seconds(count * step),
                     _relative(step / reference),
                     percent(run.waiting_share),
@@ -155,7 +158,7 @@ class Trials:
         times = "One run each" if self.rounds == 1 else f"The fastest of {self.rounds} runs each"
         caption = f"{times}, on top of: {_label(self.recipe)}. Not compared in pairs: a hint of what to compare next."
         smoke = any(run.smoke for run in self.runs.values())
-        return Table(heading, rows, f"{caption} {CUT}" if smoke else caption)
+        return Table(heading, rows, f"{caption} {CUT}" if smoke else caption, warning=warning(*self.runs.values()))
 
     def __repr__(self):
         return repr(self.table())
@@ -220,10 +223,11 @@ def before_and_after(first: Trials, second: Trials) -> Table:
             _relative(each.step_s(name) / each.step_s(AS_IT_IS)) if name in each.changes else "not tried again"
             for each in (first, second)
         ]
-        rows.append([name, *factors])
+        runs = [each.runs[which] for each in (first, second) for which in (name, AS_IT_IS) if which in each.runs]
+        rows.append([marked(name, *runs), *factors])
     heading = ["the same change", *(f"on top of: {_label(each.recipe)}" for each in (first, second))]
     caption = "Time of a step with the change, relative to the step without it. Single trials, not compared in pairs."
-    return Table(heading, rows, caption)
+    return Table(heading, rows, caption, warning=warning(*first.runs.values(), *second.runs.values()))
 
 
 # Decisions
@@ -261,8 +265,9 @@ def decide(comparison: Comparison, metric: str = "step_s") -> Decision:
     small = not is_ratio and HALF_A_POINT.contains(row.low, row.high)
     pays = row.verdict == (LOWER if is_ratio else HIGHER) and not small
     recipe = comparison.variant if pays else comparison.baseline
+    busy = f" {MARK} Other programs competed for the cores." if _mark(comparison) else ""
     verdict = f"{row.verdict}, {row.why}" if row.why else f"{row.verdict} ({effect}, interval {between})"
-    return Decision(recipe, pays, f"{change}: {'kept' if pays else 'dropped'}. {row.title}: {verdict}.", tried)
+    return Decision(recipe, pays, f"{change}: {'kept' if pays else 'dropped'}. {row.title}: {verdict}.{busy}", tried)
 
 
 def _change(comparison):
@@ -279,8 +284,7 @@ def bottleneck(*comparisons: Comparison) -> Picture:
     bars = []
     for place, comparison in enumerate(comparisons, 1):
         outcome, strength = ("kept", 1.0) if decide(comparison).kept else ("dropped", 0.35)
-        mark = f" {MARK}" if comparison.others_share > DISTURBED else ""
-        name = f"{place}. {_change(comparison)}{mark}"
+        name = f"{place}. {_change(comparison)}{_mark(comparison)}"
         bars += [
             (f"{name}: before", comparison, "baseline", 1.0),
             (f"after: {outcome}", comparison, "variant", strength),
@@ -294,10 +298,14 @@ def bottleneck(*comparisons: Comparison) -> Picture:
         axes.barh(height, wait, color=WAITING, label="" if i else "waiting for data", **look)
         axes.barh(height, step - wait, left=wait, color=COMPUTING, label="" if i else "computing", **look)
     axes.set_yticks(heights, [bar[0] for bar in bars], fontsize=9, parse_math=False)
-    busy = f"; {MARK}: other programs took much of the processor time" if any(MARK in bar[0] for bar in bars) else ""
+    busy = f"; {MARK}: other programs competed for the cores" if any(MARK in bar[0] for bar in bars) else ""
     axes.set_xlabel(f"milliseconds per step, geometric means (pale: dropped{busy})", fontsize=9)
     figure.legend(loc="outside upper right", ncols=2, fontsize=9, frameon=False)
     return figure
+
+
+def _mark(comparison):
+    return f" {MARK}" if comparison.others_share > DISTURBED else ""
 
 
 # The race
@@ -326,7 +334,7 @@ class Race:
         """One row per run: time to the target, and the accuracies."""
         rows = [
             [
-                name,
+                marked(name, run),
                 self._time(name),
                 f"{number(run.count)} in {seconds(self.spent(name))}",
                 percent(run.last("validation_accuracy")),
@@ -337,7 +345,8 @@ class Race:
         heading = ["", f"time to {self.target:.0%} on validation images", "steps", "validation accuracy at the end"]
         caption = "One run each, preparation and evaluations included. The target is checked after each epoch."
         smoke = any(run.smoke for run in self.runs.values())
-        return Table([*heading, "test accuracy, read once"], rows, f"{caption} {CUT}" if smoke else caption)
+        caption = f"{caption} {CUT}" if smoke else caption
+        return Table([*heading, "test accuracy, read once"], rows, caption, warning=warning(*self.runs.values()))
 
     @drawn("Line chart: validation accuracy over time for each run, and the target.")
     def figure(self) -> Picture:
@@ -373,13 +382,14 @@ class Race:
             hours = (self.time(name) if reached else self.spent(name)) * runs / 3600
             kwh = run.scalars.get("energy_j", math.nan) * runs / 3.6e6
             spent[name] = reached, (hours, hours * price_per_hour, kwh)
-        rows = [[name, *_amounts(*values)] for name, values in spent.items()]
+        rows = [[marked(name, self.runs[name]), *_amounts(*values)] for name, values in spent.items()]
         (yours_reached, yours), (reached, newcomer) = spent.values()
         saved = tuple(b - a if yours_reached else math.nan for a, b in zip(yours, newcomer, strict=True))
         rows.append(["saved", *_amounts(reached, saved)])
         heading = ["", f"hours for {runs:,} trainings", f"price at {price_per_hour:g} per hour", "GPU energy, kWh"]
         caption = "Calculated from one run each, so rounded to two digits."
-        return Table(heading, rows, f"{caption} {CUT}" if any(run.smoke for run in self.runs.values()) else caption)
+        caption = f"{caption} {CUT}" if any(run.smoke for run in self.runs.values()) else caption
+        return Table(heading, rows, caption, warning=warning(*self.runs.values()))
 
 
 def _amounts(exact, values):
@@ -393,13 +403,19 @@ def race(panel, newcomer: Recipe, yours: Recipe, *, target: float = 0.9, times: 
     If a training fails, its error is raised, as by ``panel.run``.
     """
     first = panel.run(**yours.to_dict())
-    limit = threading.Timer(times * METRICS["seconds"].read(first, None), panel.stop)
-    limit.daemon = True
-    limit.start()
+    over = threading.Event()
+
+    def stop_in_time(limit):
+        while not over.wait(limit):
+            panel.stop()
+            limit = 0.1  # once more: the run may not have begun yet
+
+    limit = times * METRICS["seconds"].read(first, None)
+    threading.Thread(target=stop_in_time, args=(limit,), name="speedkit bell", daemon=True).start()
     try:
         second = panel.run(**newcomer.to_dict())
     finally:
-        limit.cancel()
+        over.set()
     if second.status == "stopped":
         second.reason = f"after {times:g} times the time of your recipe"
     return Race(target, {"your recipe": first, "newcomer": second})
@@ -433,7 +449,9 @@ def summary(saved, *here: Comparison) -> Table:
     heading = ["technique", "the article's claim", "as a metric", "measured here", "outcome", "measured in"]
     if any(comparison.smoke for comparison in here):
         notes.append(CUT)
-    return Table(heading, rows, " ".join(["Geometric means over the pairs, with 95 % intervals.", *notes]), links)
+    busy = f"{MARK} Other programs competed with these runs for the cores: measure again before you trust the times."
+    caption = " ".join(["Geometric means over the pairs, with 95 % intervals.", *notes])
+    return Table(heading, rows, caption, links, busy if any(MARK in row[-1] for row in rows) else "")
 
 
 def _measured(claim, found):
@@ -446,4 +464,4 @@ def _measured(claim, found):
     row = comparison.row(claim.metric)
     _, _, effect, between = row.texts()
     said = f"{effect} ({between})" if math.isfinite(row.low) else f"{row.verdict}: {row.why}"
-    return [f"{row.title}: {claim.direction}", said, judgement.outcome, where]
+    return [f"{row.title}: {claim.direction}", said, judgement.outcome, f"{where}{_mark(comparison)}"]

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from speedkit import loading
 from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
 from speedkit.lab.picture import Picture, drawn
-from speedkit.lab.tables import CUT
+from speedkit.lab.tables import CUT, marked, warning
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import Run, labels
 from speedkit.support.settings import smoke
@@ -145,14 +145,18 @@ def images_per_s(count: int, min_s: float = 0.3, **ways: Callable) -> Table:
 def supply_and_demand(*runs: Run) -> Table:
     """One row per run: images/s that its loader supplies, images/s that its device can use, and the share of waiting.
 
-    The two rates are the batch size over the median of waiting and of computing, from the run's own columns.
+    The two rates are the batch size over the median time in the loader and over that of computing, from the run's own
+    columns. The time in the loader is the host's: where a GPU is the slower one, it never waits for its data.
     """
     rows = []
     for name, run in zip(names(runs), runs, strict=True):
-        supply, demand = (_rate(run, column) for column in ("wait_s", "compute_s"))
-        rows.append([name, number(supply), number(demand), percent(run.waiting_share), run.where_time_goes()])
+        loading = "load_s" if math.isfinite(run.median("load_s")) else "wait_s"  # runs of earlier versions
+        supply, demand = (_rate(run, column) for column in (loading, "compute_s"))
+        rows.append(
+            [marked(name, run), number(supply), number(demand), percent(run.waiting_share), run.where_time_goes()]
+        )
     heading = ["run", "loader supplies, images/s", "device can use, images/s", "waiting", "what it means"]
-    return Table(heading, rows, CUT if any(run.smoke for run in runs) else "")
+    return Table(heading, rows, CUT if any(run.smoke for run in runs) else "", warning=warning(*runs))
 
 
 def names(runs: Sequence[Run]) -> list[str]:

@@ -20,7 +20,7 @@ from speedkit import hardware, loading
 from speedkit.comparison.metrics import TOO_FEW
 from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
 from speedkit.lab.picture import Picture, drawn
-from speedkit.lab.tables import CUT
+from speedkit.lab.tables import CUT, marked, warning
 from speedkit.recipe import Recipe
 from speedkit.run import Run, labels
 from speedkit.support.settings import smoke
@@ -55,7 +55,7 @@ def first_and_next(*runs: Run) -> Table:
         reads, taken = run.epoch_column("reads"), run.epoch_column("train_s")
         rows.append(
             [
-                label,
+                marked(label, run),
                 number(reads[0]),
                 number(_mean(reads[1:])),
                 percent(hit_rate(run)),
@@ -68,7 +68,7 @@ def first_and_next(*runs: Run) -> Table:
         "Later epochs: means per epoch. Times count the steps alone. Before the first step, every run decodes the "
         "images for the evaluation; with the device cache, it also decodes all training images."
     )
-    return Table(heading, rows, caption)
+    return Table(heading, rows, caption, warning=warning(*runs))
 
 
 def hit_rate(run: Run) -> float:

@@ -185,7 +185,8 @@ def savings(comparison: Comparison, price_per_hour: float, runs: int = 1000) -> 
         ["energy of the GPU", *cells(energy, " kWh")],
     ]
     caption = f"Geometric means of {len(comparison.done)} pairs. Verdict on the time: {row.verdict}."
-    return Table(["", "off", "on", "saved"], rows, f"{caption} {CUT}" if comparison.smoke else caption)
+    caption = f"{caption} {CUT}" if comparison.smoke else caption
+    return Table(["", "off", "on", "saved"], rows, caption, warning=comparison.disturbance)
 
 
 # Runs that are scored on the test images after every epoch, which the training loop never does

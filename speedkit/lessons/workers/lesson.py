@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from speedkit import hardware
 from speedkit.comparison.metrics import METRICS
 from speedkit.lab.picture import COMPUTING, WAITING, Picture, drawn
+from speedkit.lab.tables import marked, warning
 from speedkit.loading import Loader, drain
 from speedkit.recipe import Recipe
 from speedkit.run import Run, labels
@@ -75,7 +76,7 @@ def by_workers(*runs: Run) -> Table:
         times = step / runs[0].mean("step_s")
         rows.append(
             [
-                label,
+                marked(label, run),
                 seconds(first),
                 seconds(wait),
                 seconds(compute),
@@ -89,7 +90,7 @@ def by_workers(*runs: Run) -> Table:
     heading += ["whole run", "main memory of all processes"]
     caption = "One run per row; means over all steps except the first. "
     caption += "Memory that several processes share is counted once for each of them."
-    return Table(heading, rows, caption)
+    return Table(heading, rows, caption, warning=warning(*runs))
 
 
 def prefetched(*runs: Run) -> Table:
@@ -101,9 +102,9 @@ def prefetched(*runs: Run) -> Table:
         side = recipe.image_size or 64
         held = ready * recipe.batch_size * 3 * side * side
         wait, step = run.mean("wait_s"), run.mean("step_s")
-        rows.append([str(recipe.prefetch), number(ready), size(held), seconds(wait), seconds(step)])
+        rows.append([marked(str(recipe.prefetch), run), number(ready), size(held), seconds(wait), seconds(step)])
     heading = ["prefetch", "batches ahead, at most", "size of these batches", "waiting", "step"]
-    return Table(heading, rows, "One run per row; means over all steps except the first.")
+    return Table(heading, rows, "One run per row; means over all steps except the first.", warning=warning(*runs))
 
 
 # Start-up
