@@ -165,7 +165,7 @@ def test_without_bf16_hardware_there_is_nothing_to_hide(monkeypatch):
     monkeypatch.setattr(lesson, "machine", lambda device: without)
     monkeypatch.setattr(lesson, "bf16_here", lambda recipe: 7.0)
     monkeypatch.setattr(lesson.subprocess, "run", lambda *a, **k: pytest.fail("no second process is needed"))
-    rows = lesson.with_and_without_hardware(MLP).rows
+    rows = lesson.with_and_without_hardware().rows
     assert rows[0][1:] == ["emulated", "7.00"]
     assert rows[1][1].startswith("n/a: no bf16")
 
@@ -276,11 +276,11 @@ def test_five_seeds_are_enough_for_a_verdict():
     assert judge_points([-5.0] * seeds)[1] == "lower"
 
 
-@pytest.mark.parametrize(("kind", "model"), [("cpu", "mlp"), ("cuda:0", "wide")])
-def test_the_lesson_s_recipe_is_a_baseline_that_fits_the_machine(monkeypatch, kind, model):
+@pytest.mark.parametrize(("kind", "model", "label"), [("cpu", "mlp", "baseline"), ("cuda:0", "wide", "device cache")])
+def test_the_lesson_s_recipe_is_a_baseline_that_fits_the_machine(monkeypatch, kind, model, label):
     here = replace(lesson.machine("cpu"), device=kind)
-    monkeypatch.setattr(lesson, "machine", lambda: here)
-    assert (lesson.task().model, lesson.task().label) == (model, "baseline")
+    monkeypatch.setattr(lesson.sizes, "machine", lambda: here)
+    assert (lesson.task().model, lesson.task().label) == (model, label)
 
 
 def test_a_scaler_that_is_off_leaves_the_gradients_as_they_are():

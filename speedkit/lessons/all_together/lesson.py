@@ -18,6 +18,7 @@ from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import HALF_A_POINT
 from speedkit.lab.picture import COMPUTING, WAITING, Picture, drawn
 from speedkit.lab.tables import CUT, MARK
+from speedkit.lessons import sizes as sizes  # for the notebook: lesson.sizes
 from speedkit.lessons.shared import check_price
 from speedkit.meter import DISTURBED
 from speedkit.recipe import Recipe
@@ -82,7 +83,7 @@ def options(recipe: Recipe) -> dict[str, dict]:
     return {
         "cache": {"cache": "device"},
         "workers": {"workers": min(4, machine.cores)},
-        "precision": {"precision": "bf16" if machine.bf16 or machine.kind == "cpu" else "fp16"},
+        "precision": {"precision": machine.half},
         "channels_last": {"channels_last": True},
     }
 

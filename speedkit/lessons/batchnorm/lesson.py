@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
-from speedkit.lessons.shared import memory_figure as memory_figure  # for the notebook, as the next two
+from speedkit.lessons import sizes as sizes  # for the notebook, as the next three
+from speedkit.lessons.shared import memory_figure as memory_figure
 from speedkit.lessons.shared import memory_table as memory_table
 from speedkit.lessons.shared import trained as trained
 from speedkit.loading import drain
@@ -28,6 +29,7 @@ from speedkit.support.settings import smoke
 from speedkit.support.table import Table
 from speedkit.support.units import percent
 from speedkit.tasks.images import load
+from speedkit.techniques.precision import Precision
 from speedkit.train import fit
 
 NAMES = {False: "without", True: "with batch norm"}
@@ -213,6 +215,6 @@ def accuracy_as_set(model: nn.Module, images: torch.Tensor, labels: torch.Tensor
     Unlike ``shared.accuracy``, it does not call ``eval()`` first: that is the mistake to show.
     """
     device = next(model.parameters()).device
-    with torch.no_grad():
+    with torch.no_grad(), Precision("fp32", device.type):
         predicted = [model(some.to(device)).argmax(1).cpu() for some in images.split(batch)]
     return float((torch.cat(predicted) == labels).float().mean())

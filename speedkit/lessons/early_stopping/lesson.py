@@ -18,6 +18,7 @@ from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import judge_points
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
+from speedkit.lessons import sizes as sizes  # for the notebook: lesson.sizes
 from speedkit.lessons.shared import check_price
 from speedkit.loading import drain
 from speedkit.recipe import Recipe
@@ -27,6 +28,7 @@ from speedkit.support.settings import smoke
 from speedkit.support.table import Table
 from speedkit.tasks.images import load
 from speedkit.techniques.early_stopping import EarlyStopping
+from speedkit.techniques.precision import Precision
 from speedkit.train import train
 
 __all__ = [
@@ -227,7 +229,7 @@ def scored_runs(recipe: Recipe, seeds: int = SEEDS) -> list[ScoredRun]:
 
 def _right(model, images, labels):
     device = next(model.parameters()).device
-    with torch.no_grad():
+    with torch.no_grad(), Precision("fp32", device.type):
         answers = [model(some.to(device)).argmax(1).cpu() for some in images.split(1000)]
     return (torch.cat(answers) == labels).numpy()
 
