@@ -59,7 +59,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         optimizer, next_rate = optimization(recipe, model, len(loader))
         run.total_steps = total_steps(recipe, len(loader))
         run.scalars["prepare_s"] = time.perf_counter() - began - data.making_s
-        run.scalars |= memory_of_a_step(recipe, data, device)
+        count_memory(run, data, device)
         stopper = EarlyStopping(recipe.early_stopping, recipe.min_delta)
         workers = 0 if recipe.cache == "device" else recipe.workers
         with (
@@ -126,11 +126,11 @@ def new_network(recipe, shape, classes: int, mean, std) -> nn.Module:
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
 
 
-def memory_of_a_step(recipe, data, device) -> dict[str, float]:
-    """What :func:`speedkit.counted.step_memory` counts, between the preparation and the first step, outside both."""
-    from speedkit.counted import step_memory  # here, because it is private to torch, and may be missing
+def count_memory(run, data, device):
+    """Counts the memory of a step, between the preparation and the first step, outside both."""
+    from speedkit.counted import record  # here, because it is private to torch, and may be missing
 
-    return step_memory(recipe, data.shape, len(data.classes), device)
+    record(run, data, device)
 
 
 def refuse_if_slow(recipe, machine, model, data):

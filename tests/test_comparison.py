@@ -247,10 +247,31 @@ def test_memory_of_whole_processes_is_judged_from_a_tenth_on(device, ratio, said
     assert comparison.row("peak_memory").verdict == said
 
 
-def test_counted_memory_is_exact():
-    row = synthetic(step_memory=[(66.5e6, 63.5e6)] * 5).row("step_memory")
-    assert (row.verdict, row.low, row.high) == (LOWER, row.effect, row.effect)
-    assert row.effect == pytest.approx(63.5 / 66.5)
+@pytest.mark.parametrize(("variant", "said"), [(63.5e6, LOWER), (66.5e6, NO_DIFFERENCE), (66.6e6, HIGHER)])
+@pytest.mark.parametrize("pairs", [1, 5])
+def test_counted_memory_is_exact_and_known_after_one_pair(pairs, variant, said):
+    comparison = synthetic(step_memory=[(66.5e6, variant)] * pairs, variant=BASELINE.but(precision="bf16"))
+    row = comparison.row("step_memory")
+    assert (row.verdict, row.low, row.high) == (said, row.effect, row.effect)
+    assert row.effect == pytest.approx(variant / 66.5e6)
+    assert row.texts()[3] == "exact"
+    judged = comparison.judge(CLAIMS["precision"][0])
+    assert judged.outcome == {LOWER: HELD, NO_DIFFERENCE: DID_NOT_HOLD, HIGHER: OPPOSITE}[said]
+    assert "interval" not in judged.why
+
+
+def test_a_smoke_run_or_unequal_counts_have_no_exact_verdict():
+    comparison = synthetic(step_memory=[(66.5e6, 63.5e6)])
+    comparison.smoke = True
+    assert comparison.row("step_memory").verdict == TOO_FEW
+    assert synthetic(step_memory=[(66.5e6, 63.5e6), (66.5e6, 60e6)]).row("step_memory").verdict == TOO_FEW
+
+
+def test_memory_of_processes_is_judged_by_its_effect_not_by_the_end_of_its_interval():
+    comparison = synthetic(peak_memory=pairs_of(0.94, 0.89, 0.95, 0.93, 0.94))
+    comparison.machine = {"device": "cpu"}
+    row = comparison.row("peak_memory")
+    assert (row.verdict, math.isnan(row.low)) == (NOT_JUDGED, True)
 
 
 def test_a_count_may_be_zero():

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from speedkit import counted, fit
 from speedkit.counted import PARTS, step_memory
 from speedkit.recipe import Recipe
+from speedkit.run import Run
 from speedkit.train import new_network, optimization
 
 MIB = 2**20
@@ -38,7 +40,7 @@ def test_it_is_what_an_independent_count_of_live_tensors_found(recipe, shape, ex
 def by_hand(recipe, shape):
     """The same two steps with real tensors on this processor."""
     model = new_network(recipe, shape, 10, torch.zeros(shape[0]), torch.ones(shape[0])).train()
-    optimizer, __ = optimization(recipe, model, 1)
+    optimizer, __ = optimization(recipe, model, 1)  # as new_network made it, channels last or not
     images, labels = torch.zeros((recipe.batch_size, *shape), dtype=torch.uint8), torch.zeros(recipe.batch_size).long()
     tracker = MemTracker()
     tracker.track_external(model, optimizer, images, labels)
@@ -55,11 +57,32 @@ def by_hand(recipe, shape):
     return found["Total"]
 
 
-@pytest.mark.parametrize("change", [{}, {"precision": "bf16"}, {"batchnorm": True}, {"optimizer": "adam"}])
+BF16, LAST = {"precision": "bf16"}, {"channels_last": True}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, BF16, {"batchnorm": True}, {"optimizer": "adam"}, LAST, BF16 | LAST, {"batchnorm": True} | LAST],
+    ids=str,
+)
 @pytest.mark.parametrize("model", ["small", "mlp"])
 def test_tensors_without_content_are_counted_like_real_ones(model, change):
-    recipe = Recipe(model=model, batch_size=16, **change)
+    recipe = Recipe(model=model, batch_size=8, **change)
     assert step_memory(recipe, GREY, 10, "cpu")["step_memory"] == by_hand(recipe, GREY)
+
+
+def test_batch_norm_in_16_bits_is_counted_four_bytes_a_channel_short():
+    recipe = Recipe(batchnorm=True, batch_size=8, **BF16)
+    assert by_hand(recipe, GREY) - step_memory(recipe, GREY, 10, "cpu")["step_memory"] == 4 * (16 + 32 + 64)
+
+
+@pytest.mark.parametrize(("optimizer", "numbers"), [("sgd", 1), ("adam", 2)])
+def test_what_an_optimizer_frees_again_is_temporary_and_no_state(optimizer, numbers):
+    """In the mlp with one image, the peak is in the optimizer's step, which makes tensors as large as the weights."""
+    found = step_memory(Recipe(model="mlp", batch_size=1, optimizer=optimizer), GREY, 10, "cpu")
+    weights = found["step_memory_gradients"]
+    assert found["step_memory_optimizer"] == pytest.approx(numbers * weights, abs=100)  # Adam also counts its steps
+    assert found["step_memory_temporary"] > weights / 2
 
 
 def test_the_parts_are_what_they_are_called():
@@ -105,9 +128,18 @@ def test_where_torch_cannot_count_there_is_no_figure(monkeypatch, broken):
     elif broken == "raises":
         monkeypatch.setattr(MemTracker, "track_external", lambda *_: 1 / 0)
     else:
-        peak = {torch.device("cpu"): {"Parameter": 10, "Hologram": 5, "Total": 15}}
-        monkeypatch.setattr(MemTracker, "get_tracker_snapshot", lambda self, kind: peak)
+        found = {"Parameter": 10, "Hologram": 5, "Total": 15}
+
+        def peaks(self, kind="current"):
+            return {torch.device("cpu"): dict(found)}
+
+        monkeypatch.setattr(MemTracker, "get_tracker_snapshot", peaks)
     assert step_memory(Recipe(), GREY, 10, "cpu") == {}
+    run, data = Run(Recipe()), SimpleNamespace(shape=GREY, classes=range(10))
+    counted.record(run, data, "cpu")
+    assert run.scalars == {}
+    (note,) = run.notes
+    assert {"missing": "ModuleNotFoundError", "raises": "ZeroDivisionError"}.get(broken, "Hologram") in note
     counted._counted.cache_clear()
 
 

@@ -67,8 +67,8 @@ def test_without_a_norm_neighbours_do_not_matter(quick):
 
 
 def test_counted_memory_has_both_columns_and_the_norm_needs_more(quick):
-    table = lesson.memory_table(quick)
-    assert table.heading[1:3] == ["without", "with batch norm"]
+    table = lesson.memory_table(quick, quick.but(batchnorm=True))
+    assert table.heading[2:] == [f"{table.heading[1]}, batch norm", "ratio"]
     rows = {row[0].split()[0]: row for row in table.rows}
     assert rows["activations"][3].startswith("× ")
     assert float(rows["activations"][3][2:]) > 1

@@ -190,7 +190,14 @@ def test_the_table_and_the_figure_show_what_is_counted():
     assert found["total"] == sum(list(found.values())[:5])
     assert found["weights"] == 4 * parameters(MLP) + 8  # and the mean and the scale of the pixels
     table = lesson.memory_table(MLP, MLP.but(precision="bf16"))
-    assert [row[0] for row in table.rows] == ["weights", "optimizer", "gradients", "activations", "temporary", "total"]
+    assert [row[0] for row in table.rows] == [
+        "weights",
+        "optimizer state",
+        "gradients",
+        "activations",
+        "temporary",
+        "total",
+    ]
     assert table.rows[-1][1] == size(found["total"])
 
 
@@ -201,8 +208,8 @@ def test_the_bars_add_up_to_the_total():
 
 
 def test_the_table_has_one_column_per_recipe():
-    table = lesson.memory_table(MLP, SMALL)
-    assert table.heading == ["", "mlp, batch 8, fp32", "small, batch 8, fp32"]
+    table = lesson.memory_table(MLP, SMALL, SMALL.but(batchnorm=True))
+    assert table.heading == ["", "mlp, batch 8, fp32", "small, batch 8, fp32", "small, batch 8, fp32, batch norm"]
     assert table.rows[-1][0] == "total"
 
 

@@ -27,12 +27,16 @@ OPPOSITE, CANNOT_TELL = N_("the opposite"), N_("cannot tell")
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a run. ``read``: (run, target accuracy or None) -> the figure, nan if it is not available."""
+    """One figure of a run. ``read``: (run, target accuracy or None) -> the figure, nan if it is not available.
+
+    ``exact``: the recipe alone decides it, so that it is the same in each pair, and needs no interval.
+    """
 
     name: str
     title: str  # in English
     unit: str  # "s", "bytes", "images", "J", or "share", which is compared by a difference in points, not a ratio
     read: Callable[..., float]
+    exact: bool = False
 
     @property
     def is_ratio(self) -> bool:
@@ -90,7 +94,7 @@ METRICS = {
         Metric("wait_s", N_("waiting for data per step (mean)"), "s", _mean_of_steps("wait_s")),
         Metric("seconds", N_("time of the whole run, preparation included"), "s", _whole_run),
         Metric("target_s", N_("time to the target accuracy, preparation included"), "s", _time_to_target),
-        Metric("step_memory", N_("memory of one training step, counted"), "bytes", _figure("step_memory")),
+        Metric("step_memory", N_("memory of one training step, counted"), "bytes", _figure("step_memory"), exact=True),
         Metric("peak_memory", N_("peak memory on the device"), "bytes", _figure("peak_memory")),
         Metric("host_memory", N_("main memory of the processes at the end"), "bytes", _figure("host_memory")),
         Metric("reads", N_("images read from the source while training"), "images", _figure("reads")),

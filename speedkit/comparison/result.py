@@ -82,8 +82,8 @@ class Row:
     """One metric over the pairs. ``effect``, ``low``, ``high``: ratios variant / baseline, or differences in points.
 
     ``baseline`` and ``variant`` are geometric means over the runs (accuracy: means), so that variant / baseline is the
-    effect. Without a verdict there is no interval: nan. ``title``, ``verdict`` and ``why`` are English, for code to
-    compare and for the class board.
+    effect. Without a verdict there is no interval: nan. Of an exact figure ``effect``, ``low`` and ``high`` are equal.
+    ``title``, ``verdict`` and ``why`` are English, for code to compare and for the class board.
     """
 
     metric: str
@@ -101,6 +101,7 @@ class Row:
         metric = METRICS[self.metric]
         effect, low, high = (self._words(metric, value) for value in (self.effect, self.low, self.high))
         between = low if low == high else _("{low} to {high}", low=low, high=high)
+        between = _("exact") if metric.exact and math.isfinite(self.low) else between
         return *metric.texts(self.baseline, self.variant), effect, between
 
     def _words(self, metric, value):
@@ -272,13 +273,16 @@ class Comparison(Strict, frozen=False):
                     why = Message("reached in {first} and {second} of {runs} runs", **counts)
             return Row(metric, title, baseline, variant, math.nan, math.nan, math.nan, NOT_AVAILABLE, why)
         back = _ratio if METRICS[metric].is_ratio else float
+        if METRICS[metric].exact and not self.smoke and len(set(effects)) == 1:  # no further pair can change it
+            effect = back(effects[0])
+            return Row(metric, title, baseline, variant, effect, effect, effect, verdict(effects[0], effects[0]), "")
         if self.too_few:
             effect = back(effects.mean()) if len(effects) else math.nan
             return Row(metric, title, baseline, variant, effect, math.nan, math.nan, TOO_FEW, self.too_few)
         low, middle, high = interval(effects)
         if METRICS[metric].unit == "s" and not self.in_turns and _could_be_load(low, high, self.others_share):
             return Row(metric, title, baseline, variant, back(middle), math.nan, math.nan, NOT_JUDGED, BUSY)
-        if metric in PROCESS_MEMORY and self.reads_processes and TENTH.contains(back(low), back(high)):
+        if metric in PROCESS_MEMORY and self.reads_processes and TENTH.contains(back(middle), back(middle)):
             return Row(metric, title, baseline, variant, back(middle), math.nan, math.nan, NOT_JUDGED, DROWNED)
         return Row(metric, title, baseline, variant, back(middle), back(low), back(high), verdict(low, high), "")
 
@@ -311,6 +315,8 @@ class Comparison(Strict, frozen=False):
             return Judgement(claim, CANNOT_TELL, why)
         __, __, effect, between = row.texts()
         why = _("{title}: {effect}, 95 % interval {between}", title=_(row.title), effect=effect, between=between)
+        if metric.exact:
+            why = _("{title}: {effect}, exact", title=_(row.title), effect=effect)
         margin = margin_of(metric.is_ratio)
         small = margin.contains(row.low, row.high)
         if row.verdict != NO_DIFFERENCE:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from speedkit.lab.axes import Scale, nice_step, scale, tick_text
-from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK, WAITING
+from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK, PART_COLOURS, WAITING
 from speedkit.run import Run, labels
 from speedkit.support.messages import N_, _, whole
 from speedkit.support.units import number, percent, seconds, size
@@ -24,11 +24,11 @@ EPOCH_POINTS = (40, 60)  # the same two limits for points that are epochs: bande
 EARLIER_RUNS = 6  # the newest ones are drawn: as many as there are pairs of colour and dashes
 RECENT = 32  # the last steps, from which current values are taken
 PARTS = {  # of the memory of a step, from left to right
-    N_("weights"): COMPUTING,
-    N_("optimizer"): EARLIER_COLOURS[1],
-    N_("gradients"): EARLIER_COLOURS[0],
-    N_("activations"): WAITING,
-    N_("temporary"): EARLIER_COLOURS[2],
+    "weights": N_("weights"),
+    "optimizer": N_("optimizer state"),
+    "gradients": N_("gradients"),
+    "activations": N_("activations"),
+    "temporary": N_("temporary"),
 }
 ENORMOUS = 1e100  # a value from here on counts as not available
 
@@ -246,11 +246,11 @@ def _step_memory(runs, names):
         if all(0 <= size < ENORMOUS for size in sizes):
             found.setdefault(sizes, name)
     bars = [
-        Bar(list(zip(sizes, PARTS.values(), strict=True)), f"{size(sum(sizes))}, {name}")
-        for sizes, name in found.items()
+        Bar(list(zip(sizes, PART_COLOURS, strict=True)), f"{size(sum(sizes))}, {name}") for sizes, name in found.items()
     ]
     title = [(_("memory of one training step, counted:"), None)]
-    return title + [(_(part), colour) for part, colour in PARTS.items()] if bars else [], bars
+    title += [(_(words), colour) for words, colour in zip(PARTS.values(), PART_COLOURS, strict=True)]
+    return (title, bars) if bars else ([], [])
 
 
 def _time_plot(now, before, styles):
@@ -459,7 +459,7 @@ def _words(run, now, before, names):
 def _step_memory_words(run):
     parts = {part: run.scalars.get(f"step_memory_{part}", math.nan) for part in PARTS}
     if all(map(math.isfinite, parts.values())):
-        words = ", ".join(f"{_(part)} {size(value)}" for part, value in parts.items())
+        words = ", ".join(f"{_(PARTS[part])} {size(value)}" for part, value in parts.items())
         yield _(
             "memory of one training step, counted: {amount} ({parts})", amount=size(sum(parts.values())), parts=words
         )

@@ -44,7 +44,7 @@ def _draw_bars(axes, chart):
     for row, bar in enumerate(chart.bars):
         left = 0.0
         for size, colour in bar.parts:
-            axes.barh(-row, size, left=left, height=0.7, color=colour, alpha=0.8)
+            axes.barh(-row, size, left=left, height=0.7, color=colour, edgecolor="white", linewidth=0.8)
             left += size
         words = {"va": "center", "fontsize": 7.5, "color": FIGURE_INK, "parse_math": False}
         axes.text(left + longest / 50, -row, bar.words, **words)

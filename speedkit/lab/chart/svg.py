@@ -82,7 +82,8 @@ def _bars(chart, width):
         x, y = 0, 44 + BAR_ROW * row
         for size, colour in bar.parts:
             across = round(width / 2 * size / longest)
-            parts.append(path(f"M{x} {y}h{across}v22h{-across}z", fill=colour, fill_opacity=0.8))
+            drawn = max(0, across - 2)  # a gap tells neighbours apart
+            parts.append(path(f"M{x} {y}h{drawn}v22h{-drawn}z", fill=colour))
             x += across
         parts.append(text(x + 14, y + 19, cut(bar.words, 60)))
     return parts

@@ -18,15 +18,16 @@ from tqdm import tqdm
 
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
-from speedkit.lessons import sizes as sizes  # for the notebook: lesson.sizes
-from speedkit.lessons.shared import memory
-from speedkit.lessons.shared import trained as trained  # for the notebook: lesson.trained
+from speedkit.lessons import sizes as sizes  # for the notebook, as the next three
+from speedkit.lessons.shared import memory_figure as memory_figure
+from speedkit.lessons.shared import memory_table as memory_table
+from speedkit.lessons.shared import trained as trained
 from speedkit.loading import drain
 from speedkit.recipe import Recipe
 from speedkit.support.errors import NotFinite
 from speedkit.support.settings import smoke
 from speedkit.support.table import Table
-from speedkit.support.units import percent, size
+from speedkit.support.units import percent
 from speedkit.tasks.images import load
 from speedkit.techniques.precision import Precision
 from speedkit.train import fit
@@ -89,20 +90,6 @@ def neighbours(model: nn.Module, images: torch.Tensor) -> Table:
         rows.append([f"model.{mode}()", *(f"{float(output.max()):+.4f}" for output in outputs), f"{change:.4f}"])
     heading = ["mode", "highest output in batch 1", "highest output in batch 2", "largest change of any output"]
     return Table(heading, rows, f"The same image in two batches of {1 + half}, with different neighbours.")
-
-
-# Memory
-
-
-def memory_table(recipe: Recipe) -> Table:
-    """The tensors of one training step, counted with and without batch norm."""
-    without, with_norm = (memory(recipe.but(batchnorm=on)) for on in (False, True))
-    rows = []
-    for name, value in without.items():
-        ratio = with_norm[name] / value if value else math.nan
-        rows.append([name, size(value), size(with_norm[name]), f"× {ratio:.2f}" if math.isfinite(ratio) else "n/a"])
-    caption = "The tensors of one step at its peak, counted one by one, not read from the process."
-    return Table(["", NAMES[False], NAMES[True], "ratio"], rows, f"{caption} {CUT}" if smoke() else caption)
 
 
 # Learning rates swept

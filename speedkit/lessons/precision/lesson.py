@@ -3,7 +3,7 @@
 Number formats, operators and stored weights have modules of their own; the notebook finds everything here.
 
 Sources: IEEE 754-2019 for the formats; Micikevicius et al. 2018, "Mixed Precision Training", for the gradients and the
-scaler; PyTorch's ``torch.amp`` and ``torch.autograd.graph.saved_tensors_hooks``.
+scaler; PyTorch's ``torch.amp``.
 """
 
 import json
@@ -20,20 +20,19 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from speedkit.hardware import machine
-from speedkit.lab.chart.content import PARTS
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
 from speedkit.lessons import sizes
 from speedkit.lessons.precision.formats import COLOURS, FORMATS, formats, number_lines
 from speedkit.lessons.precision.operators import operators
 from speedkit.lessons.precision.storage import stored_table
-from speedkit.lessons.shared import memory, trained
+from speedkit.lessons.shared import memory_figure, memory_table, trained
 from speedkit.recipe import Recipe
 from speedkit.run import Run, Step
 from speedkit.support.errors import CannotRun
 from speedkit.support.settings import smoke
 from speedkit.support.table import Table
-from speedkit.support.units import seconds, size
+from speedkit.support.units import seconds
 from speedkit.techniques.precision import AUTOCAST, Precision, slowdown
 from speedkit.train import first_batch, train
 
@@ -253,38 +252,3 @@ def with_and_without_hardware() -> Table:
         rows.append([title, f"n/a: {why}", "n/a"])
     caption = f"{recipe.model}, batch {recipe.batch_size}: computing only; median over rounds of a few steps."
     return Table(["processor", "bf16", "bf16 step, relative to fp32"], rows, caption)
-
-
-# Memory
-
-
-def memory_table(*recipes: Recipe) -> Table:
-    """The bytes of one training step at its peak, counted: one column per recipe, one row per kind of tensor."""
-    columns = [memory(recipe) for recipe in recipes]
-    rows = [[name, *(size(column[name]) for column in columns)] for name in columns[0]]
-    return Table(["", *(_title(recipe) for recipe in recipes)], rows)
-
-
-def _title(recipe):
-    return f"{recipe.model}, batch {recipe.batch_size}, {recipe.precision}"
-
-
-@drawn("The tensors of a training step, by purpose.")
-def memory_figure(*recipes: Recipe) -> Picture:
-    """Stacked bars of the same bytes. Recipes come in pairs, drawn relative to the first recipe of the pair."""
-    figure = Figure(figsize=(9, 0.9 + 0.42 * len(recipes)), layout="constrained")
-    axes = figure.subplots()
-    columns = [memory(recipe) for recipe in recipes]
-    for i, column in enumerate(columns):
-        left, whole = 0.0, columns[i - i % 2]["total"]
-        for name, colour in PARTS.items():
-            share = 100 * column[name] / whole
-            axes.barh(-i - 0.25 * (i // 2), share, left=left, height=0.7, color=colour, label=name if i == 0 else None)
-            left += share
-        axes.text(left + 1, -i - 0.25 * (i // 2), size(column["total"]), va="center", fontsize=8)
-    axes.set_yticks([-i - 0.25 * (i // 2) for i in range(len(recipes))], [_title(r) for r in recipes], fontsize=8)
-    axes.set_xlim(0, max(axes.get_xlim()[1], 125))
-    axes.set_xlabel("% of the fp32 step's total", fontsize=8)
-    axes.tick_params(axis="x", labelsize=8)
-    figure.legend(*axes.get_legend_handles_labels(), fontsize=8, ncols=5, loc="outside upper center", frameon=False)
-    return figure
