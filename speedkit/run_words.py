@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from speedkit.meter import other_programs_note
 from speedkit.support.messages import N_, _, ngettext
+from speedkit.support.output import printable
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
 
@@ -133,7 +134,7 @@ def _table(run):
 def text(run) -> str:
     """A run as a terminal shows it: what disturbed it, its figures, the other notes."""
     first, others = _notes(run)
-    return "\n".join([*first, repr(_table(run)), *others])
+    return printable("\n".join([*first, repr(_table(run)), *others]))
 
 
 def html(run) -> str:

@@ -15,7 +15,12 @@ FOLDERS = {
     "SPEEDKIT_BOARD": settings.board_folder,
     "SPEEDKIT_TURNS": settings.queue_folder,
 }
-NOT_OURS = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ONEDNN_MAX_CPU_ISA", "WORLD_SIZE"}  # torch's libraries', torchrun's
+NOT_OURS = {
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "ONEDNN_MAX_CPU_ISA",
+    "CUDA_VISIBLE_DEVICES",
+}  # torch's libraries', torchrun's
 
 
 def test_nothing_else_in_the_package_reads_a_variable_of_ours():

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from speedkit.support.output import printable
+
 # Colours of Okabe and Ito with a contrast of at least 3 on white and on #111, and a grey
 INK, WAITING, COMPUTING = "currentColor", "#D55E00", "#0072B2"
 EARLIER_COLOURS = ("#009E73", "#CC79A7", "#8C8C8C")
@@ -37,7 +39,7 @@ class Picture:
         self.figure, self.png, self.text = figure, image.getvalue(), text
 
     def __repr__(self):
-        return self.text
+        return printable(self.text)
 
     def _repr_png_(self):
         return self.png

@@ -1,6 +1,6 @@
 """What this process may use of the machine: the smallest of all limits, wherever somebody has set one.
 
-Cores: the affinity mask; the CPU quotas of cgroups, version 1 or 2, of this process's own group and of every group above
+Cores: the affinity mask; the CPU quotas of cgroups, version 1 or 2, of this process's own group and of all groups above
 it; JupyterHub's ``CPU_LIMIT``; Slurm's allocation. Memory: that of the machine, of the cgroups, ``MEM_LIMIT`` and
 ``ulimit -v``. Threads: also ``OMP_NUM_THREADS`` and ``MKL_NUM_THREADS``. A value that cannot be read sets no limit.
 
@@ -124,7 +124,7 @@ def _hierarchies(root, controller):
     for line in _read(root / "proc/self/mountinfo").splitlines():
         mount, __, system = line.partition(" - ")
         kind, __, options = system.split(" ")[:3]
-        if kind == "cgroup" and controller in options.split(",") or kind == "cgroup2" and not controller:
+        if (kind == "cgroup" and controller in options.split(",")) or (kind == "cgroup2" and not controller):
             top, place = mount.split(" ")[3:5]
             found.append((_below(root, place), top.rstrip("/")))
     if not found:

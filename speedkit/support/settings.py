@@ -13,15 +13,32 @@ YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def smoke() -> bool:
-    """Whether ``SPEEDKIT_SMOKE`` asks for runs of a few steps only, as continuous integration does.
+    """Whether ``SPEEDKIT_SMOKE`` asks for runs of a few steps only, as continuous integration does."""
+    return yes("SPEEDKIT_SMOKE")
+
+
+def yes(name: str) -> bool:
+    """Whether a variable says yes; it does not if it is empty or not set.
 
     Raises:
         ValueError: its value is neither a yes nor a no.
     """
-    value = os.environ.get("SPEEDKIT_SMOKE", "").strip().lower()
+    value = os.environ.get(name, "").strip().lower()
     if value not in ("", *YES, *NO):
-        raise ValueError(f"SPEEDKIT_SMOKE={value!r} is not allowed: give {' | '.join(YES + NO)}.")
+        raise ValueError(f"{name}={value!r} is not allowed: give {' | '.join(YES + NO)}.")
     return value in YES
+
+
+def processes() -> int:
+    """How many processes torchrun has started: ``WORLD_SIZE``, or 1.
+
+    Raises:
+        ValueError: it is not a number.
+    """
+    value = os.environ.get("WORLD_SIZE", "").strip() or "1"
+    if not value.isdecimal():
+        raise ValueError(f"WORLD_SIZE={value!r} is not allowed: give a whole number, or unset it.")
+    return int(value)
 
 
 def data_folder() -> Path:
@@ -58,12 +75,16 @@ def queue_folder() -> Path | None:
 
 
 def _folder(name):
-    named = os.environ.get(name)
-    return _absolute(named) if named else None
+    named = os.environ.get(name, "").strip()
+    return _absolute(named, f"{name}={named!r}") if named else None
 
 
-def _absolute(folder):
-    return Path(folder).expanduser().absolute()
+def _absolute(folder, named=None):
+    """A folder with ~ and $VARIABLE replaced, from the current folder on if it is relative."""
+    path = os.path.expanduser(os.path.expandvars(folder))
+    if path.startswith("~") or re.search(r"\$\w|\$\{", path):
+        raise ValueError(f"{named or folder} is not allowed: it names a user or a variable that is not known here.")
+    return Path(path).absolute()
 
 
 def wanted_language(available: tuple[str, ...]) -> str:
