@@ -22,9 +22,10 @@ from speedkit.support.errors import NotFinite
 from speedkit.support.explain import advice
 from speedkit.support.messages import Message, language
 from speedkit.support.output import EndingSignals, safe_output
-from speedkit.support.settings import learner_folder, processes
+from speedkit.support.settings import learner_folder
 from speedkit.support.strict import choices
 from speedkit.support.typed import parse
+from speedkit.support.variables import processes
 from speedkit.tasks import Progress
 from speedkit.train import train
 

@@ -98,9 +98,7 @@ class Machine:
         return limits
 
     def __repr__(self):
-        from speedkit.support.output import printable
-
-        return printable("\n".join([_("This machine: {sentence}.", sentence=self.sentence()), *self.limits()]))
+        return "\n".join([_("This machine: {sentence}.", sentence=self.sentence()), *self.limits()])
 
     def _repr_html_(self):
         limits = Markup("").join(Markup("<li>{}</li>").format(limit) for limit in self.limits())

@@ -30,13 +30,12 @@ TOO_SLOW = 3  # times as long as in fp32: fp16 is then refused on a CPU, unless 
 def apart(make):
     """Makes a generator function compute under torch's own defaults, and the caller's be in force between records."""
 
-    @wraps(make)
-    def records(*args, **options):
+    def apart_records(*args, **options):
         from speedkit.support.apart import records  # here, because it is about everything but training
 
         return records(make(*args, **options))
 
-    return records
+    return wraps(make)(apart_records)
 
 
 @apart

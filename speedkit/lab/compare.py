@@ -14,6 +14,7 @@ from speedkit.comparison.runs import fill, plan
 from speedkit.comparison.stats import NEEDED_PAIRS
 from speedkit.lab import display, queue  # noqa: F401 (display: a notebook shows comparisons whole)
 from speedkit.recipe import Recipe
+from speedkit.support.guard import leave_if_imported_by_a_worker
 from speedkit.support.messages import N_, Message, _
 from speedkit.support.output import EndingSignals, Output
 from speedkit.support.settings import learner_folder
@@ -64,6 +65,7 @@ def compare(
     """
     from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
 
+    leave_if_imported_by_a_worker()
     comparison, script = plan(baseline, variant, pairs, claims, target), get_ipython() is None
     with (
         _kept_in_a_script(comparison) if script else nullcontext(),

@@ -12,6 +12,8 @@ import warnings
 import torch
 from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
 
+from speedkit.support.guard import NoGuard, leave_if_imported_by_a_worker, missing_guard
+
 FORMATS = {  # where the format of fp32 arithmetic is set: the names of backend and operator, and the object to set
     ("mkldnn", "matmul"): torch.backends.mkldnn.matmul,
     ("mkldnn", "conv"): torch.backends.mkldnn.conv,
@@ -68,6 +70,7 @@ class Apart:
 
 def records(generator):
     """The records of a generator that computes apart: closing it, or an error thrown into it, reach it there, too."""
+    leave_if_imported_by_a_worker()
     apart = Apart()
     while True:
         with apart:
@@ -75,6 +78,10 @@ def records(generator):
                 record = next(generator)
             except StopIteration as end:
                 return end.value
+            except (RuntimeError, OSError, EOFError):
+                if missing_guard():
+                    raise NoGuard() from None
+                raise
         try:
             yield record
         except BaseException as error:
