@@ -26,6 +26,7 @@ NOT_OURS = {
     "OMP_WAIT_POLICY",
     "GOMP_SPINCOUNT",
     "ONEDNN_MAX_CPU_ISA",
+    "KINETO_LOG_LEVEL",
     "CUDA_VISIBLE_DEVICES",
 }  # torch's libraries', torchrun's
 

@@ -14,11 +14,7 @@ def smoke() -> bool:
 
 
 def yes(name: str) -> bool:
-    """Whether a variable says yes; it does not if it is empty or not set.
-
-    Raises:
-        ValueError: its value is neither a yes nor a no.
-    """
+    """Whether a variable says yes. Raises ValueError if its value is neither a yes nor a no, nor empty."""
     value = os.environ.get(name, "").strip().lower()
     if value not in ("", *YES, *NO):
         raise ValueError(f"{name}={value!r} is not allowed: give {' | '.join(YES + NO)}.")
@@ -41,9 +37,8 @@ def generated_folder() -> Path:
     Never among the installed packages: without a repository it is ``~/.cache/speedkit``.
     """
     beside = in_repository() or named_folder("SPEEDKIT_DATA")
-    return named_folder("SPEEDKIT_GENERATED") or (
-        data_folder() / "generated" if beside else absolute("~/.cache/speedkit")
-    )
+    usual = data_folder() / "generated" if beside else absolute("~/.cache/speedkit")
+    return named_folder("SPEEDKIT_GENERATED") or usual
 
 
 def learner_folder() -> Path:
