@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import sys
+import tempfile
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,12 @@ from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.errors import NotFinite
 from speedkit.support.explain import advice
-from speedkit.support.messages import language
+from speedkit.support.messages import Message, language
+from speedkit.support.output import EndingSignals, safe_output
 from speedkit.support.settings import learner_folder
 from speedkit.support.strict import choices
 from speedkit.support.typed import parse
+from speedkit.support.variables import processes
 from speedkit.tasks import Progress
 from speedkit.train import train
 
@@ -59,51 +62,84 @@ def _typed(name, text):
 
 
 def main(arguments=None) -> int:
-    """Trains and writes the run's JSON, or checks the machine; returns 0 on success, 1 on failure, 130 if interrupted.
+    """Trains and writes the run's JSON, or checks the machine.
 
-    However a run ends, its measurements are saved. All output is English, whatever the environment asks for.
-    arguments: a list of texts; default: those of the command line.
+    Returns 0 on success, 1 on failure, and 128 + its number if a signal ended the run (130 for an interrupt). However a
+    run ends, its measurements are saved, and only then printed. All output is English, whatever the environment asks
+    for. arguments: a list of texts; default: those of the command line.
     """
+    with safe_output():
+        return _main(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _main(arguments):
     language("en")
     with contextlib.suppress(ImportError):  # announces this training to the kernels on this machine
         import speedkit.lab.queue  # noqa: F401
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments == ["check"]:
+    try:
+        options = vars(parser().parse_args(arguments)) if arguments != ["check"] else None
+        several = processes() > 1
+    except ValueError as error:
+        print(f"speedkit: {error}", file=sys.stderr)
+        return 1
+    if options is None:
         from speedkit.classroom import check
 
         return check.main()
-    options = vars(parser().parse_args(arguments))
     out = options.pop("out")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if several:
         print("speedkit trains on one device: start it without torchrun, or with --nproc-per-node=1.", file=sys.stderr)
         return 1
-    run, code = None, 1
-    try:
-        run = Run(Recipe(**options))
-        out.mkdir(parents=True, exist_ok=True)
-        print(f"{machine(run.recipe.device).sentence()}.")
-        follow(run)
-        code = 0
-    except (ValueError, NotFinite, OSError) as error:
-        print(f"speedkit: {error}", file=sys.stderr)
-    except Exception as error:
-        if not (known := advice(error)):
-            raise
-        print(f"speedkit: {known}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("Stopped.")
-        code = 130
-    finally:
-        if run is not None and run.count:
-            print(run)
-            print(f"The run is in {run.save(out / f'{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json')}")
+    run, code, said = None, 1, ""
+    with EndingSignals() as signals:
+        try:
+            run = Run(Recipe(**options))
+            out.mkdir(parents=True, exist_ok=True)
+            print(f"{machine(run.recipe.device).sentence()}.")
+            follow(run, signals)
+            code = 0
+        except (ValueError, NotFinite, OSError) as error:
+            said = f"speedkit: {error}"
+        except Exception as error:
+            said = f"speedkit: {advice(error)}" if advice(error) else ""
+            if not said and not signals.name:
+                raise
+        except KeyboardInterrupt:
+            code = 130
+        finally:
+            signals.only_remember()
+            if signals.name:  # a worker that got the same signal may have ended first
+                said, code = "", 128 + signals.number
+                if run is not None:
+                    run.status, run.reason = "stopped", Message("stopped by {signal}", signal=signals.name)
+            path = keep(run, out) if run is not None and run.count else None
+            if said := "Stopped." if code >= 128 else said:
+                print(said, file=sys.stdout if code >= 128 else sys.stderr)
+            if path is not None:
+                print(f"{run}\nThe run is in {path}")
     return code
 
 
-def follow(run: Run):
-    """Trains ``run.recipe`` with a progress bar in the terminal."""
+def keep(run: Run, folder: Path) -> Path:
+    """Saves a run in ``folder``, or among the temporary files if that fails; returns the path.
+
+    Raises:
+        OSError: neither folder can be written.
+    """
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.json"
+    try:
+        return run.save(folder / name)
+    except OSError as error:
+        print(f"speedkit: {folder} cannot be written ({error.strerror}).", file=sys.stderr)
+        return run.save(Path(tempfile.gettempdir(), f"speedkit-{name}"))
+
+
+def follow(run: Run, signals: EndingSignals):
+    """Trains ``run.recipe`` with a progress bar in the terminal, to its end or until a signal has come."""
     with contextlib.closing(train(run.recipe, run)) as records, tqdm(unit=" steps", dynamic_ncols=True) as bar:
         for record in records:
+            if signals.name:  # the exception was lost, for example in a destructor
+                break
             if isinstance(record, Progress):
                 bar.set_description(f"{record.done:,} of {record.total:,} {record.what}", refresh=False)
                 bar.update(0)

@@ -9,7 +9,6 @@ from importlib import metadata
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 
-import psutil
 import torch
 from markupsafe import Markup
 
@@ -35,6 +34,7 @@ class Machine:
     python: str
     torch: str
     versions: dict
+    threads: int | None = None  # at most that torch may compute with; None: as many as cores
 
     @property
     def kind(self) -> str:
@@ -143,7 +143,7 @@ class Machine:
                 shared = plural_message(
                     "{taken} of {cores} cores go to workers: torch computes with {n} thread.",
                     "{taken} of {cores} cores go to workers: torch computes with {n} threads.",
-                    max(1, self.cores - recipe.workers),
+                    max(1, min(self.cores - recipe.workers, self.threads or self.cores)),
                     taken=min(recipe.workers, self.cores),
                     cores=self.cores,
                 )
@@ -160,6 +160,8 @@ def machine(device: str = "auto") -> Machine:
     Raises:
         CannotRun: there is no such device here, or torch cannot use it; the message says what to do.
     """
+    from speedkit.support import limits
+
     device = _resolve(device)
     kind = device.split(":")[0]
     if kind == "cuda":
@@ -178,7 +180,7 @@ def machine(device: str = "auto") -> Machine:
         own |= {"fp16": _cpu_has("amx_fp16", unsure=("fp16_arith", "asimdhp"))}  # Arm's may not help training
     own |= {"system": platform.system(), "python": platform.python_version(), "torch": torch.__version__}
     own["versions"] = {name: _version(name) for name in ("speedkit", "torch", "torchvision", "numpy", "ipywidgets")}
-    return Machine(device=device, cores=cores(), memory=_memory(), **own)
+    return Machine(device=device, cores=cores(), memory=limits.memory(), threads=limits.threads(), **own)
 
 
 def in_use(device: str):
@@ -186,16 +188,11 @@ def in_use(device: str):
     return torch.cuda.device(device) if device.startswith("cuda") else nullcontext()
 
 
-def allowed_cores() -> list[int]:
-    """The numbers of the cores that this process may run on: its affinity mask, or all of the machine's cores."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
 def cores() -> int:
-    """How many cores this process may use: its affinity mask, cut by a container's CPU quota."""
-    count = len(allowed_cores())
-    quota, __, period = "".join(lines_of("/sys/fs/cgroup/cpu.max")).partition(" ")
-    return min(count, max(1, int(quota) // int(period))) if quota.isdigit() else count
+    """How many cores this process may use: the smallest of all limits, see :mod:`speedkit.support.limits`."""
+    from speedkit.support import limits  # here, because it is needed once per run
+
+    return limits.cores()
 
 
 def _resolve(device):
@@ -241,12 +238,6 @@ def _cpu_has(*features, unsure=()) -> bool | None:
     if found.intersection(features):
         return True
     return None if not found or found.intersection(unsure) else False
-
-
-def _memory():
-    total = psutil.virtual_memory().total
-    limit = "".join(lines_of("/sys/fs/cgroup/memory.max"))
-    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def _version(package):

@@ -212,14 +212,15 @@ class Load:
 
 def _core_seconds():
     """Core seconds so far: (busy on the cores that we may use, used by our container, held up by its quota)."""
+    from speedkit.support import limits
+
     busy = math.nan
     with contextlib.suppress(psutil.Error, OSError):  # a sandbox may hide them
-        cores, allowed = psutil.cpu_times(percpu=True), hardware.allowed_cores()
+        cores, allowed = psutil.cpu_times(percpu=True), limits.allowed_cores()
         if max(allowed) < len(cores):  # else the container renumbers them
             cores = [cores[number] for number in allowed]
         busy = sum(sum(times) - sum(getattr(times, name, 0.0) for name in NOT_BUSY) for times in cores)
-    container = dict(line.split() for line in hardware.lines_of("/sys/fs/cgroup/cpu.stat"))
-    return busy, *(int(container.get(name, 0)) / 1e6 for name in ("usage_usec", "throttled_usec"))
+    return busy, *limits.container_seconds()
 
 
 def _own_seconds():

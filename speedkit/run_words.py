@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from speedkit.run import DISTURBED
 from speedkit.support.messages import N_, Message, _, ngettext, template
+from speedkit.support.output import printable
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
 
@@ -185,7 +186,7 @@ def _table(run):
 def text(run) -> str:
     """A run as a terminal shows it: what disturbed it, its figures, the other notes."""
     first, others = _notes(run)
-    return "\n".join([*first, repr(_table(run)), *others])
+    return printable("\n".join([*first, repr(_table(run)), *others]))
 
 
 def html(run) -> str:

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing
+from functools import wraps
 
 import torch
 from torch import nn
@@ -26,6 +27,18 @@ PIXELS = 2**22  # evaluated at a time: more would need more memory than the trai
 TOO_SLOW = 3  # times as long as in fp32: fp16 is then refused on a CPU, unless Recipe.allow_slow
 
 
+def apart(make):
+    """Makes a generator function compute under torch's own defaults, and the caller's be in force between records."""
+
+    def apart_records(*args, **options):
+        from speedkit.support.apart import records  # here, because it is about everything but training
+
+        return records(make(*args, **options))
+
+    return wraps(make)(apart_records)
+
+
+@apart
 def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Images):
     """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
 
@@ -65,7 +78,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         with (
             hardware.in_use(device),
             closing(loader),
-            threads_for_training(workers, machine.cores),
+            threads_for_training(workers, machine.cores, machine.threads),
             Precision(recipe.precision, device) as precision,
             Meter(run, device, loader.processes) as meter,
         ):
@@ -106,11 +119,14 @@ def first_batch(recipe: Recipe):
 
     Returns images uint8 [B, C, H, W], labels int64 [B] and the network; errors as in :func:`train`.
     """
+    from speedkit.support.apart import Apart
+
     device = hardware.machine(recipe.device).device
-    data = drain(load(recipe))
-    with closing(drain(make_loader(recipe, data, device))) as loader:
-        images, labels, _ = next(iter(loader.epoch(0)))
-    return images.to(device), labels.to(device), new_model(recipe, data).to(device)
+    with Apart():
+        data = drain(load(recipe))
+        with closing(drain(make_loader(recipe, data, device))) as loader:
+            images, labels, _ = next(iter(loader.epoch(0)))
+        return images.to(device), labels.to(device), new_model(recipe, data).to(device)
 
 
 def new_model(recipe, data) -> nn.Module:

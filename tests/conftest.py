@@ -4,8 +4,6 @@ import contextlib
 import importlib
 import itertools
 import multiprocessing
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,20 +19,14 @@ from speedkit.tasks import images
 with contextlib.suppress(ModuleNotFoundError):  # on a GPU server, only what needs no browser is tested
     from in_browser import browser, notebook, page, server, smoke_server  # noqa: F401 (fixtures)
 
-OFFLINE = Path(__file__).resolve().parent / "offline"
-
 settings.register_profile("speedkit", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("speedkit")
 
 
+language("en")
+
+
 def pytest_configure(config):
-    # The notebooks' kernels inherit this process's environment; set it to 0 to run them at full length.
-    os.environ.setdefault("SPEEDKIT_SMOKE", "1")
-    # Tests read English, whatever the locale; those of other languages set them themselves.
-    os.environ["SPEEDKIT_LANGUAGE"] = language("en")
-    # The kernels and all other processes inherit this, too: no test or lesson may reach beyond this machine.
-    paths = [str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     # From Python 3.12 on, forking beside torch's threads warns; where fork is still the default, we test just that.
     config.addinivalue_line("filterwarnings", "ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning")
 
@@ -46,8 +38,12 @@ def full_length(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def turns_of_these_tests(monkeypatch, tmp_path_factory):
-    """Comparisons in tests wait only for each other, and not for anyone else who uses this machine meanwhile."""
+def folders_of_these_tests(monkeypatch, tmp_path_factory):
+    """Comparisons in tests wait only for each other, and not for anyone else who uses this machine meanwhile.
+
+    They are not in a notebook, so they are saved: not in the learner's folder.
+    """
+    monkeypatch.setenv("SPEEDKIT_RUNS", str(tmp_path_factory.getbasetemp() / "runs"))
     monkeypatch.setenv("SPEEDKIT_TURNS", str(tmp_path_factory.getbasetemp() / "turns"))
 
 

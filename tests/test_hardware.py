@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -214,35 +213,6 @@ def test_this_machine_describes_itself():
     assert here.device_memory is None
     assert here.torch == torch.__version__
     assert json.loads(json.dumps(here.to_dict())) == here.to_dict()
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity masks")
-def test_cores_are_those_of_the_affinity_mask(monkeypatch):
-    monkeypatch.setattr(hardware, "lines_of", lambda path: [])
-    found = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(found)})
-        assert hardware.cores() == 1
-    finally:
-        os.sched_setaffinity(0, found)
-    assert hardware.cores() == len(found)
-
-
-@pytest.mark.parametrize(
-    ("quota", "expected"),
-    [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("", 8), ("9900000 100000", 8)],
-)
-def test_a_containers_quota_cuts_the_cores(monkeypatch, quota, expected):
-    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(hardware, "lines_of", lambda path: [quota] if quota else [])
-    assert hardware.cores() == expected
-
-
-def test_a_containers_limit_cuts_the_memory(monkeypatch):
-    monkeypatch.setattr(hardware, "lines_of", lambda path: ["1073741824"])
-    assert hardware._memory() == 2**30
-    monkeypatch.setattr(hardware, "lines_of", lambda path: ["max"])
-    assert hardware._memory() > 0
 
 
 def test_what_the_system_does_not_say_is_none_or_a_plain_word(monkeypatch):

@@ -46,6 +46,7 @@ BY_NAME = {"__init__", "__main__"}  # they reach the school only when it is aske
 LONGEST_CHAIN = 9  # modules that import each other, one below the other
 PAGE, TECHNIQUE, WALL = 65, 85, 2500  # lines at most: train(), a technique, all that the training loop imports
 TOP_LEVEL = {"README.md", "requirements.txt", "notebooks", "speedkit", "data", "tests", "pyproject.toml", "LICENSE"}
+TOP_LEVEL |= {"conftest.py"}  # pytest's: only there it is read whatever path is given
 NOTEBOOK_ONLY = {"ipywidgets", "IPython", "matplotlib"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -56,8 +56,8 @@ from speedkit.support.messages import (
     plural_message,
     whole,
 )
-from speedkit.support.settings import language_of
 from speedkit.support.units import number, percent
+from speedkit.support.variables import language_of
 from speedkit.tasks import Progress
 
 PACKAGE = Path(speedkit.__file__).parent

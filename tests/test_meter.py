@@ -17,6 +17,7 @@ from speedkit.events import EventClock
 from speedkit.meter import HostClock, Load, Meter
 from speedkit.recipe import Recipe
 from speedkit.run import EPOCH_COLUMNS, STEP_COLUMNS, Run
+from speedkit.support import limits
 from speedkit.support.errors import NotFinite
 from speedkit.train import fit
 
@@ -307,17 +308,11 @@ def test_only_the_cores_that_this_process_may_use_count_as_busy(monkeypatch):
     Times = namedtuple("Times", "user system idle iowait guest")
     cores = [Times(5.0, 1.0, 9.0, 2.0, 4.0), Times(100.0, 0.0, 0.0, 0.0, 0.0), Times(20.0, 3.0, 9.0, 0.0, 0.0)]
     monkeypatch.setattr(meter.psutil, "cpu_times", lambda percpu: cores)
-    monkeypatch.setattr(meter.hardware, "lines_of", lambda path: [])
-    monkeypatch.setattr(meter.hardware, "allowed_cores", lambda: [0, 2])
-    assert meter._core_seconds() == (6.0 + 23.0, 0.0, 0.0)  # what a guest takes is in "user" already
-    monkeypatch.setattr(meter.hardware, "allowed_cores", lambda: [4, 9])  # a container that lists its own only
+    monkeypatch.setattr(limits, "container_seconds", lambda: (4.5, 0.25))
+    monkeypatch.setattr(limits, "allowed_cores", lambda: [0, 2])
+    assert meter._core_seconds() == (6.0 + 23.0, 4.5, 0.25)  # what a guest takes is in "user" already
+    monkeypatch.setattr(limits, "allowed_cores", lambda: [4, 9])  # a container that lists its own only
     assert meter._core_seconds()[0] == 129.0
-
-
-def test_a_containers_counters_are_read(monkeypatch):
-    lines = ["usage_usec 4500000", "user_usec 1", "nr_throttled 7", "throttled_usec 250000"]
-    monkeypatch.setattr(meter.hardware, "lines_of", lambda path: lines if path == "/sys/fs/cgroup/cpu.stat" else [])
-    assert meter._core_seconds()[1:] == (4.5, 0.25)
 
 
 COUNTED = Path("/proc/self/schedstat").exists() and not Path("/proc/self/schedstat").read_text().startswith("0 0 0")

@@ -20,7 +20,7 @@ from speedkit.lab import queue as queue_module
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.run_words import other_programs_note
-from speedkit.support import settings
+from speedkit.support import settings, variables
 from speedkit.support.errors import DataError, NotFinite
 from speedkit.support.messages import _
 from speedkit.support.units import number, size
@@ -51,6 +51,10 @@ def check(trial_s: float = TRIAL_S):
     yield from packages(requirements())
     yield pictures()
     yield widgets()
+    wrong = list(variables.refused())
+    yield from (CheckResult(FIX, "variables", sentence) for sentence in wrong)
+    if wrong:  # the rest depends on them
+        return
     yield images()
     yield folder("generated images", settings.generated_folder(), "SPEEDKIT_GENERATED")
     yield folder("the learner's files", settings.learner_folder(), "SPEEDKIT_RUNS")
@@ -136,6 +140,12 @@ def shared_memory() -> CheckResult:
     free = loading.shared_memory_free()
     if free is None:
         return CheckResult(GOOD, "shared memory", "has no limit of its own here")
+    try:
+        with tempfile.TemporaryFile(dir="/dev/shm"):
+            pass
+    except OSError as error:
+        advice = "let this user write there, or do without workers."
+        return CheckResult(FIX, "shared memory", f"/dev/shm cannot be written ({_reason(error)}): {advice}")
     if free < SHARED:
         return CheckResult(
             FIX,

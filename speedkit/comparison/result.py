@@ -56,6 +56,7 @@ from speedkit.run import DISTURBED, Run, memory_is_of_processes
 from speedkit.run_words import other_programs_note
 from speedkit.support.files import ListOf, NanAsNull, StoredMessage, fields_of, reading, save_json
 from speedkit.support.messages import N_, Message, _, message_of, template
+from speedkit.support.output import printable
 from speedkit.support.strict import Strict
 from speedkit.support.table import Table
 
@@ -437,7 +438,7 @@ class Comparison(Strict, frozen=False):
         for sentence, judgements in self._judged():
             lines.append(_("Claimed: {sentence}", sentence=_(sentence)))
             lines += [f"  {_(judged.outcome)} ({judged.why})" for judged in judgements]
-        return "\n".join([*lines, *([repr(others)] if others else []), *self._footnotes()])
+        return printable("\n".join([*lines, *([repr(others)] if others else []), *self._footnotes()]))
 
     def _judged(self):
         """Each claimed sentence with its judgements, one per metric."""

@@ -22,7 +22,6 @@ from contextlib import ExitStack, closing, suppress
 
 import torch
 
-from speedkit import hardware
 from speedkit.comparison.metrics import METRICS, PROCESS_MEMORY, Claim
 from speedkit.comparison.result import ARMS, Comparison, RunResult
 from speedkit.comparison.stats import NEEDED_PAIRS
@@ -32,8 +31,6 @@ from speedkit.run_words import HOST_BOUND, is_host_bound
 from speedkit.support.errors import NotFinite, releasing
 from speedkit.support.messages import N_, Message, _, message_of
 from speedkit.support.settings import smoke
-from speedkit.techniques.precision import Precision
-from speedkit.techniques.workers import threads_for_training
 from speedkit.train import train
 
 WARM_UP_STEPS = 10
@@ -192,9 +189,6 @@ def _making(runs, each_step):
     comparison = runs[0].comparison
     _release_memory()
     with releasing(), ExitStack() as stack:
-        if len(runs) > 1:  # the second run to begin would find the settings of the first, and leave them behind
-            stack.enter_context(threads_for_training(0, hardware.cores()))
-            stack.enter_context(Precision("fp32", "cpu"))
         for run in runs:
             stack.enter_context(closing(run.records))
         active = None

@@ -1,7 +1,12 @@
 """Comparisons in a notebook: they wait for their turn in the queue of this machine, and show a progress bar."""
 
+import os
+import signal
 import sys
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
+from datetime import datetime
+
+from IPython import get_ipython
 
 from speedkit.comparison.metrics import Claim
 from speedkit.comparison.result import BY_HAND, Comparison
@@ -9,7 +14,10 @@ from speedkit.comparison.runs import fill, plan
 from speedkit.comparison.stats import NEEDED_PAIRS
 from speedkit.lab import display, queue  # noqa: F401 (display: a notebook shows comparisons whole)
 from speedkit.recipe import Recipe
+from speedkit.support.guard import leave_if_imported_by_a_worker
 from speedkit.support.messages import N_, Message, _
+from speedkit.support.output import EndingSignals, Output
+from speedkit.support.settings import learner_folder
 from speedkit.support.units import seconds
 from speedkit.train import train
 
@@ -47,7 +55,8 @@ def compare(
         A :class:`Comparison`. As a cell's last line it shows a table with one row per metric (baseline, variant, the
         effect with its 95 % interval, and a verdict), the judged claims, and a figure with one dot per pair. Effects
         are ratios variant / baseline; for accuracy, differences in percentage points. ``result.rows``,
-        ``result.judgements``, ``result.to_frame()`` and ``result.runs_to_frame()`` give the same to code.
+        ``result.judgements``, ``result.to_frame()`` and ``result.runs_to_frame()`` give the same to code. In a script,
+        it is also saved in the learner's folder: ``SPEEDKIT_RUNS``, or ``runs``.
 
     Raises:
         ValueError: ``pairs``, ``target`` or a claim is not allowed, or this machine cannot run one of the recipes.
@@ -56,10 +65,12 @@ def compare(
     """
     from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
 
-    comparison = plan(baseline, variant, pairs, claims, target)
+    leave_if_imported_by_a_worker()
+    comparison, script = plan(baseline, variant, pairs, claims, target), get_ipython() is None
     with (
+        _kept_in_a_script(comparison) if script else nullcontext(),
         suppress(KeyboardInterrupt),
-        tqdm(total=comparison.total_runs, unit=_("run"), file=sys.stdout, disable=not progress) as bar,
+        tqdm(total=comparison.total_runs, unit=_("run"), file=Output(sys.stdout), disable=not progress) as bar,
         closing(in_turn(comparison, train)) as filling,
     ):
         shown, waiting = None, False
@@ -74,6 +85,30 @@ def compare(
     if comparison.status != "finished":
         comparison.status, comparison.reason = "stopped", BY_HAND
     return comparison
+
+
+@contextmanager
+def _kept_in_a_script(comparison):
+    """A script has no output that stays: its comparison is saved before anything can go wrong when it is printed.
+
+    A signal that would end the process ends the comparison first: its finished pairs are saved.
+    """
+    with EndingSignals() as signals:
+        try:
+            yield
+        finally:
+            signals.only_remember()
+            if comparison.measured:
+                if comparison.status != "finished":
+                    comparison.status, comparison.reason = "stopped", BY_HAND
+                name = f"comparison-{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}.json"
+                try:
+                    said = _("The comparison is in {path}", path=comparison.save(learner_folder() / name))
+                except (OSError, ValueError) as error:
+                    said = _("The comparison could not be saved: {error}", error=error)
+                Output(sys.stderr).write(f"{said}\n")
+    if signals.number and signals.number != signal.SIGINT:
+        sys.exit(128 + signals.number)
 
 
 def in_turn(comparison: Comparison, train=train):

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from speedkit.support.output import printable
+
 # Colours of Okabe and Ito with a contrast of at least 3 on white and on #111, and a grey
 INK, WAITING, COMPUTING = "currentColor", "#D55E00", "#0072B2"
 PART_COLOURS = ("#8A6FDF", "#6B8E23", "#A67C00", "#C2417C", "#3F8F8F")  # of memory: the others mean something else
@@ -38,7 +40,7 @@ class Picture:
         self.figure, self.png, self.text = figure, image.getvalue(), text
 
     def __repr__(self):
-        return self.text
+        return printable(self.text)
 
     def _repr_png_(self):
         return self.png

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from speedkit import hardware, run
 from speedkit.support.messages import _, ngettext
-from speedkit.support.settings import queue_folder
+from speedkit.support.variables import queue_folder
 
 try:
     import fcntl

@@ -1,5 +1,6 @@
 """What to do about errors of torch and of the system that a learner is likely to meet."""
 
+import errno
 import re
 
 from speedkit.support.messages import _, message_of
@@ -9,6 +10,8 @@ from speedkit.support.units import size
 def advice(error: BaseException) -> str:
     """What went wrong and what to do, in one sentence of the current language; "" if the cause is not known."""
     words = message_of(error)
+    if "shared memory" in words and (denied := re.search(r"(\w[\w -]+) \((1|2|13|24|30)\)", words)):
+        return _shared_memory_denied(denied[1], int(denied[2]))
     if "shared memory" in words or ("No space left" in words and "/torch_" in words):
         return _(
             "Shared memory (/dev/shm) is full: choose workers=0 or cache='disk', or give the container more of it "
@@ -40,6 +43,15 @@ def advice(error: BaseException) -> str:
             )
         return _("{what}: lower the batch size or the image size, or take a smaller network.", what=what)
     return ""
+
+
+def _shared_memory_denied(why, number):
+    if number == errno.EMFILE:
+        return _("This process may not open more files: choose fewer workers, or raise the limit (ulimit -n 4096).")
+    return _(
+        "Shared memory (/dev/shm) cannot be written ({why}): choose workers=0, or let this user write to /dev/shm.",
+        why=why,
+    )
 
 
 def telling_line(words: str) -> str:

@@ -23,8 +23,6 @@ import numbers
 import string
 from pathlib import Path
 
-from speedkit.support.settings import wanted_language
-
 LOCALE = Path(__file__).resolve().parents[1] / "locale"
 LONGEST_STORED = 100_000  # characters of a message read from a file
 
@@ -201,4 +199,10 @@ def _read(code):
     return gettext.GNUTranslations(compiled)
 
 
-language(wanted_language(languages()))
+def _begin():
+    from speedkit.support.variables import wanted_language
+
+    language(wanted_language(languages()))
+
+
+_begin()

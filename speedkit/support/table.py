@@ -5,6 +5,7 @@ import re
 from markupsafe import Markup
 
 from speedkit.support.messages import _
+from speedkit.support.output import printable
 
 SHORT = 20  # characters: a column of cells up to this length is not broken into lines
 NUMBER = re.compile(r"[×+-]?\s?\d\S*(\s\S{1,12}){0,3}")  # "12.3 ms", "2 min 5 s", "× 0.512", "87.5%", "2 of 3"
@@ -43,7 +44,7 @@ class Table:
             return "  ".join(text.rjust(width) if number else text.ljust(width) for text, (number, width) in texts)
 
         before, after = ([text] if text else [] for text in (self.warning, self.caption))
-        return "\n".join([*before, *(row(line).rstrip() for line in lines), *after])
+        return printable("\n".join([*before, *(row(line).rstrip() for line in lines), *after]))
 
     def _repr_html_(self):
         styles = [f"text-align:{'right' if number else 'left'}" for number in self._numeric()]

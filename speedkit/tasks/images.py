@@ -14,7 +14,7 @@ from torch import nn
 from speedkit.recipe import Recipe
 from speedkit.support.errors import DataError
 from speedkit.support.messages import N_
-from speedkit.support.settings import data_folder
+from speedkit.support.settings import data_folder, in_repository
 from speedkit.tasks import Progress
 from speedkit.techniques import batchnorm as batchnorm_module
 
@@ -178,6 +178,8 @@ def _fashion_mnist(folder, part):
 def _verified(folder, name):
     path, sums = folder / name, folder / "SHA256SUMS"
     fix = "get it back with: git checkout -- data (or copy it from another copy of speedkit)."
+    if not in_repository():
+        fix = "speedkit was installed without its images: name the folder data of its repository in SPEEDKIT_DATA."
     try:
         packed = path.read_bytes()
         expected = sums.read_text(errors="replace").splitlines()

@@ -70,10 +70,10 @@ def stop(loader):
 
 
 @contextmanager
-def threads_for_training(workers: int, cores: int):
-    """Leaves one core to each worker: torch gets ``cores - workers`` threads, but at least one."""
+def threads_for_training(workers: int, cores: int, most: int | None = None):
+    """Leaves one core to each worker: torch gets ``cores - workers`` threads, at least one, and at most ``most``."""
     found = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores - workers))
+    torch.set_num_threads(max(1, min(cores - workers, most or cores)))
     try:
         yield
     finally:

@@ -46,8 +46,8 @@ from speedkit.run import DISTURBED
 from speedkit.support import settings
 from speedkit.support.files import StoredMessage, fields_of, write_json
 from speedkit.support.messages import N_, Message, _, message_of, ngettext
-from speedkit.support.settings import board_folder
 from speedkit.support.strict import Strict
+from speedkit.support.variables import board_folder
 
 FORMAT = 1
 OTHER = "other"  # unless just one switch changes or a claim names the technique

@@ -25,7 +25,7 @@ from speedkit.lab.runner import stop_what_this_cell_showed
 from speedkit.recipe import SWITCHES
 from speedkit.support.files import write_atomically
 from speedkit.support.messages import _, message_of, ngettext
-from speedkit.support.settings import board_folder
+from speedkit.support.variables import board_folder
 
 EVERY = 3.0  # seconds between two looks into the folder
 MOST_PROBLEMS = 8  # skipped files that are named
