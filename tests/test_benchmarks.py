@@ -1,7 +1,10 @@
 """What is timed is what is said: the other ways of loading and of training do the same work as the kit's."""
 
+import importlib
 import itertools
+import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from speedkit.tasks import images as data
 from speedkit.tasks.images import build
 from speedkit.techniques.precision import Precision
 from speedkit.train import optimization
+from tests import benchmarks
 from tests.benchmarks import loading, null, ratio, readme, rivals, several, sizes, step_cost
 from tests.benchmarks.by_hand import steps_by_hand
 
@@ -226,3 +230,29 @@ def test_a_load_lasts_as_long_as_its_block(condition):
     with null.loaded(condition):
         assert len(loads()) == (condition != "quiet")
     assert not loads()
+
+
+def test_a_benchmark_that_fails_loses_no_other_and_is_named(monkeypatch):
+    main = importlib.import_module("tests.benchmarks.__main__")
+    modules = {
+        "tests.benchmarks.loading": SimpleNamespace(main=lambda: None),
+        "tests.benchmarks.techniques": SimpleNamespace(main=lambda: 1 / 0),
+    }
+    monkeypatch.setattr(main, "import_module", lambda name: modules[name] if name in modules else missing(name))
+
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'jupyter_client'", name="jupyter_client")
+
+    assert main.run("loading") == ""
+    assert main.run("techniques") == "techniques failed: ZeroDivisionError: division by zero"
+    assert main.run("panel_cost") == "panel_cost skipped: jupyter_client is not installed."
+
+
+def test_each_figure_is_saved_as_soon_as_it_is_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    figures = benchmarks.Figures("a_benchmark")
+    figures["first"] = {"ratio": 1.5}
+    assert json.loads(figures.path.read_text())["figures"] == {"first": {"ratio": 1.5}}
+    with pytest.raises(ZeroDivisionError):
+        figures["second"] = 1 / 0
+    assert json.loads(figures.path.read_text())["figures"] == {"first": {"ratio": 1.5}}

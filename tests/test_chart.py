@@ -275,10 +275,18 @@ def test_odd_runs_have_a_figure(name):
 
 
 def test_a_series_without_figures_says_so():
-    assert words(parsed(ODD["all nan"])).count("n/a on this machine") == 4
-    assert words(parsed(run_of(5, memory=math.nan))).count("n/a on this machine") == 1
-    assert "waiting: n/a on this machine" in words(parsed(run_of(5, wait_s=math.nan, step_s=0.01)))
+    nothing = dict.fromkeys(FINITE, math.nan)
+    for run in (run_of(50, **nothing), run_of(5, status="finished", **nothing)):
+        assert words(parsed(run)).count("n/a on this machine") == 4
+    assert words(parsed(run_of(50, memory=math.nan))).count("n/a on this machine") == 1
+    assert "waiting: n/a on this machine" in words(parsed(run_of(50, wait_s=math.nan, step_s=0.01)))
     assert words(parsed(ODD["no step"])).count("no steps yet") == 4
+
+
+def test_what_a_gpu_has_not_finished_is_not_said_to_be_not_available():
+    early = words(parsed(run_of(5, **dict.fromkeys(FINITE, math.nan))))
+    assert early.count("not yet") == 4
+    assert "n/a on this machine" not in early
 
 
 def test_a_missing_figure_is_a_gap():

@@ -85,6 +85,18 @@ def keep(name: str, figures: dict) -> Path:
     return path
 
 
+class Figures(dict):
+    """The figures of a benchmark, each saved as soon as it is there: a later one that fails loses none."""
+
+    def __init__(self, benchmark: str):
+        super().__init__()
+        self.benchmark = benchmark
+
+    def __setitem__(self, name, figure):
+        super().__setitem__(name, figure)
+        self.path = keep(self.benchmark, self)
+
+
 def table() -> str:
     """Every saved ratio, duration and size with its interval, one per line."""
     rows = []

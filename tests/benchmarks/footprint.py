@@ -14,7 +14,7 @@ import psutil
 
 from speedkit.recipe import Recipe
 from speedkit.run import Run
-from tests.benchmarks import keep, paired, sizes
+from tests.benchmarks import Figures, paired, sizes
 
 PAIRS = 15
 PROCESSES = 7  # memory is measured once in each: memory freed earlier would hide what is taken next
@@ -65,9 +65,10 @@ def main():
     ways = {name: partial(import_seconds, code) for name, code in codes.items()}
     for way in ways.values():
         way()
-    figures = {"import speedkit / import torch and ipywidgets": paired(ways, PAIRS)}
+    figures = Figures("footprint")
+    figures["import speedkit / import torch and ipywidgets"] = paired(ways, PAIRS)
     figures[f"record of {STEPS:,} steps, with its chart"] = sizes([in_a_new_process() for _ in range(PROCESSES)])
-    print(keep("footprint", figures))
+    print(figures.path)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from speedkit.support import settings
 from speedkit.tasks import generated
 from speedkit.tasks import images as data
 from speedkit.tasks.images import load
-from tests.benchmarks import keep, paired
+from tests.benchmarks import Figures, paired
 from tests.benchmarks.by_hand import now
 
 BATCH, SHIFT, JPEG_SIZE = 64, 2, 224
@@ -133,7 +133,7 @@ def jpeg_folders(folder: Path, count: int = 640) -> Path:
     return folder
 
 
-def measure(root: Path) -> dict:
+def measure(root: Path) -> Figures:
     def against(ours, our_images, other, other_images, pairs=PAIRS):
         ways = {"other": PerThousand(other, other_images), "kit": PerThousand(ours, our_images)}
         return paired(ways, pairs)
@@ -142,7 +142,7 @@ def measure(root: Path) -> dict:
     on_device = light.but(cache="device")
     train = data.fashion_mnist("train")
     device = hardware.machine().device
-    figures = {}
+    figures = Figures("loading")
     tutorial = loaded(torchvision_set(root, transform=newcomer_transform()))
     figures["torchvision crop and flip / cache on the device"] = against(kit(on_device), 200_000, tutorial, 5_000)
     masks = by_masks(*(tensor.to(device) for tensor in train))
@@ -161,7 +161,7 @@ def measure(root: Path) -> dict:
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        print(keep("loading", measure(Path(folder))))
+        print(measure(Path(folder)).path)
 
 
 if __name__ == "__main__":

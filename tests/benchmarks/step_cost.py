@@ -16,7 +16,7 @@ from speedkit.meter import Meter
 from speedkit.run import Run, Step
 from speedkit.techniques.precision import Precision
 from speedkit.train import train
-from tests.benchmarks import keep, ratio, several
+from tests.benchmarks import Figures, ratio, several
 from tests.benchmarks.by_hand import now, steps_by_hand
 
 RECIPE = sk.Recipe(cache="ram", batch_size=64, epochs=30)
@@ -94,9 +94,10 @@ def train_around(nothing, precision, meter, run):
 
 
 def main():
-    figures = {"train / by hand, a step": in_turns(RECIPE)}
+    figures = Figures("step_cost")
+    figures["train / by hand, a step"] = in_turns(RECIPE)
     figures["added to a step, seconds"] = several([added_up() for _ in range(15)])
-    print(keep("step_cost", figures))
+    print(figures.path)
 
 
 if __name__ == "__main__":

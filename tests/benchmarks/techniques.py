@@ -9,7 +9,7 @@ from speedkit import hardware
 from speedkit.comparison.metrics import CLAIMS
 from speedkit.lab.compare import compare
 from speedkit.support.errors import CannotRun
-from tests.benchmarks import keep
+from tests.benchmarks import Figures
 
 FAST = {"cache": "device", "channels_last": True}
 RUNGS = ("tf32", "bf16", "fp16")
@@ -19,7 +19,8 @@ def ladder_recipe(kind: str) -> sk.Recipe:
     """The recipe on which the precision formats are compared; only the time per step matters, so it is short."""
     if kind == "cpu":
         return sk.Recipe(model="mlp", batch_size=512, epochs=1, cache="device")
-    return sk.Recipe(model="resnet18", image_size=64, batch_size=512, subset=16_384, epochs=2, **FAST)
+    fits = (hardware.machine().device_memory or 0) > 8 * hardware.GIB  # a step of 512 takes 4.6 GiB
+    return sk.Recipe(model="resnet18", image_size=64, batch_size=512 if fits else 128, subset=8192, epochs=1, **FAST)
 
 
 def recipes(kind: str) -> dict:
@@ -53,7 +54,7 @@ def judged(comparison) -> dict:
 
 
 def main():
-    figures, kind = {}, hardware.machine().kind
+    figures, kind = Figures("techniques"), hardware.machine().kind
     recipe = ladder_recipe(kind)
     for rung in RUNGS:
         try:
@@ -65,7 +66,7 @@ def main():
     for technique, (baseline, variant, target) in recipes(kind).items():
         found = compare(baseline, variant, claims=CLAIMS[technique], target=target, progress=False)
         figures[technique] = judged(found)
-    print(keep("techniques", figures))
+    print(figures.path)
 
 
 if __name__ == "__main__":

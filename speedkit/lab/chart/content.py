@@ -59,6 +59,7 @@ class Trace(NamedTuple):
     """What is shown of one run: its lines by column, its epochs, and its current values by name."""
 
     count: int
+    over: bool  # the run has ended
     each: int  # steps that a point of a line stands for
     lines: dict[str, Line]
     epoch_ends: np.ndarray  # in steps
@@ -191,7 +192,7 @@ def _new_trace(run, over, count, points, raw):
     accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)
     latest["validation_accuracy"] = float(accuracy[-1]) if len(accuracy) else math.nan
     ends, accuracy = thin(ends, *EPOCH_POINTS).high, thin(accuracy, *EPOCH_POINTS).mean
-    return Trace(count, _steps_per_point(count, points, raw), lines, ends, accuracy, latest)
+    return Trace(count, over, _steps_per_point(count, points, raw), lines, ends, accuracy, latest)
 
 
 def _all_traces(run, earlier):
@@ -349,10 +350,12 @@ def _plot(title, marks, unit, outlier, now, shown: Callable[[float], str], colum
     missing = [name for name in columns if np.isnan(now.lines[name].mean).all()]
     if now.count == 0:
         nothing = _("no steps yet")
-    elif missing == ["wait_s"]:
+    elif missing == ["wait_s"] and (now.over or now.count >= RECENT):
         nothing = _("waiting: n/a on this machine")
-    elif missing == ["compute_s"]:
+    elif missing == ["compute_s"] and (now.over or now.count >= RECENT):
         nothing = _("computing: n/a on this machine")
+    elif missing and now.count < RECENT and not now.over:
+        nothing = _("not yet")  # a GPU's first steps are known when it has made them
     elif missing:
         nothing = _("n/a on this machine")
     else:
