@@ -18,7 +18,7 @@ class Gpu:
     """
 
     def __init__(self, device):
-        self.handle, self.joules, self.neighbours = None, float("nan"), None
+        self.device, self.handle, self.is_slice, self.neighbours = device, None, False, None
         with contextlib.suppress(Exception):
             import pynvml
 
@@ -27,6 +27,7 @@ class Gpu:
             for kind in ("GPU", "MIG"):
                 with contextlib.suppress(pynvml.NVMLError):
                     self.handle = pynvml.nvmlDeviceGetHandleByUUID(f"{kind}-{uuid}")
+                    self.is_slice = kind == "MIG"
                     break
             self.neighbours = self.others()
         self.joules = self._read("TotalEnergyConsumption", lambda millijoules: millijoules / 1000)
@@ -48,13 +49,15 @@ class Gpu:
             found = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)}
         except Exception:
             return None
-        ours = os.getpid() in found or torch.cuda.memory_reserved() > 0  # in a container, NVML numbers us otherwise
+        ours = (
+            os.getpid() in found or torch.cuda.memory_reserved(self.device) > 0
+        )  # in a container, NVML numbers us otherwise
         return max(0, len(found) - ours)
 
     def readings(self) -> dict:
         """Joules since the beginning, and the share of recent time in which the GPU was busy."""
         joules = self._read("TotalEnergyConsumption", lambda millijoules: millijoules / 1000) - self.joules
-        shared = self.neighbours or self.others()
+        shared = self.is_slice or self.neighbours or self.others()
         return {
             "energy_j": float("nan") if shared else joules,
             "utilisation": self._read("UtilizationRates", lambda rates: rates.gpu / 100),
@@ -64,7 +67,7 @@ class Gpu:
         """A message on other processes that computed here at the beginning or now; "" if there were none."""
         count = max(self.neighbours or 0, self.others() or 0)
         if not count:
-            return ""
+            return N_("This GPU is a slice of a card (MIG): its energy is n/a.") if self.is_slice else ""
         return plural_message(
             "{n} other process was using this GPU: times are not those of a run alone, and its energy is n/a.",
             "{n} other processes were using this GPU: times are not those of a run alone, and its energy is n/a.",
@@ -76,8 +79,8 @@ def is_built_for(capability: tuple[int, int], architectures: list[str]) -> bool:
     """Whether a torch that was built for ``architectures`` ("sm_80", "compute_90") runs on a GPU.
 
     Binary code runs on GPUs of the same major and an equal or higher minor number; intermediate code ("compute") on all
-    newer ones; what ends in a letter only on exactly that GPU. Source: NVIDIA, CUDA C++ Programming Guide, "Binary
-    compatibility" and "PTX compatibility".
+    newer ones; what ends in "a" only on exactly that GPU. Source: NVIDIA, CUDA C++ Programming Guide, "Binary
+    compatibility", "PTX compatibility" and "Family-specific features".
     """
     for architecture in architectures:
         kind, __, number = architecture.partition("_")
@@ -85,7 +88,7 @@ def is_built_for(capability: tuple[int, int], architectures: list[str]) -> bool:
         if not digits.isdigit():
             return True  # AMD's names: torch checks them itself
         built = int(digits[:-1]), int(digits[-1])
-        if digits != number:
+        if number.endswith("a"):
             fits = built == capability
         elif kind == "compute":
             fits = built <= capability

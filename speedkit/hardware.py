@@ -81,10 +81,11 @@ class Machine:
     def _limits_of_a_processor(self, formats):
         from speedkit.gpu import choose  # here, because no training needs it
 
-        why = choose()[1]
+        index, why = choose()
         limits = [_("There is no NVIDIA GPU here: TF32 and GPU power are n/a.")]
-        if why:
-            limits = [_("{why} TF32 and GPU power are n/a.", why=_(why))]
+        if why or index is not None:
+            why = _(why) if why else _("The GPU of this machine is not in use.")
+            limits = [_("{why} TF32 and GPU power are n/a.", why=why)]
         if lacking := "/".join(name for name in ("bf16", "fp16") if formats[name] is False):
             limits.append(_("On this processor, torch emulates training in {formats}.", formats=lacking))
         if unknown := "/".join(name for name in ("bf16", "fp16") if formats[name] is None):

@@ -12,7 +12,7 @@ import pytest
 from speedkit import __main__, hardware, loading
 from speedkit.classroom import check
 from speedkit.support import settings
-from tests.fake_gpu import LAPTOP, install
+from tests.fake_gpu import LAPTOP, V100, install
 
 
 def declared():
@@ -188,3 +188,10 @@ def test_a_gpu_that_torch_does_not_use_is_something_to_fix(monkeypatch):
     assert "this torch is a build without CUDA: install the CUDA build" in found.sentence
     install(monkeypatch, seen=False)
     assert check.accelerator().state in (check.GOOD, check.NOTE)
+
+
+def test_a_second_card_that_torch_cannot_use_is_named(monkeypatch):
+    install(monkeypatch, LAPTOP, V100)
+    found = check.accelerator()
+    assert found.state == check.NOTE
+    assert "not built for Tesla V100" in found.sentence

@@ -1,6 +1,8 @@
 """GPUs of many kinds, none of which is here: which one is used, and what is said if none is."""
 
+import importlib
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,6 +90,36 @@ def test_without_any_gpu_nothing_is_explained(monkeypatch):
     assert hardware.machine().limits()[0] == "There is no NVIDIA GPU here: TF32 and GPU power are n/a."
 
 
+def test_a_gpu_that_is_not_in_use_by_choice_is_not_denied(monkeypatch):
+    install(monkeypatch, H100, cores=64)
+    assert hardware.machine("cpu").limits()[0] == ("The GPU of this machine is not in use. TF32 and GPU power are n/a.")
+
+
+@pytest.mark.parametrize(("card", "times", "refused"), [(T4, 9.0, True), (T4, 2.0, False), (H100, 9.0, False)])
+def test_bf16_is_refused_where_a_gpu_emulates_it_slowly(monkeypatch, card, times, refused):
+    install(monkeypatch, card)
+    loop = importlib.import_module("speedkit.train")
+    monkeypatch.setattr(loop, "slowdown", lambda name, model, images, labels: times)
+    probe = SimpleNamespace(probe=(Sliced(), Sliced()))
+    recipe = Recipe(precision="bf16")
+    if refused:
+        with pytest.raises(CannotRun, match=r"Three bf16 steps took 9 times as long .* on Tesla T4: choose fp16 or"):
+            loop.refuse_if_slow(recipe, hardware.machine(), None, probe)
+        loop.refuse_if_slow(recipe.but(allow_slow=True), hardware.machine(), None, probe)
+    else:
+        loop.refuse_if_slow(recipe, hardware.machine(), None, probe)
+
+
+class Sliced:
+    """Stands for a tensor that is cut and moved to a device which is not there."""
+
+    def __getitem__(self, part):
+        return self
+
+    def to(self, device):
+        return self
+
+
 def test_the_first_card_that_torch_can_use_is_taken(monkeypatch):
     install(monkeypatch, V100, LAPTOP)
     assert hardware.machine().device == "cuda:1"
@@ -123,7 +155,9 @@ def test_an_amd_gpu_is_not_taken_for_an_ampere(monkeypatch):
         ((9, 0), ["sm_80", "compute_80"], True),  # intermediate code runs on all newer cards
         ((7, 0), ["compute_75"], False),
         ((9, 0), ["sm_90a"], True),
-        ((10, 3), ["sm_100a"], False),  # the letter: on exactly this card
+        ((10, 3), ["sm_100a"], False),  # this letter: on exactly this card
+        ((10, 3), ["sm_100f"], True),  # this one: on its family
+        ((12, 0), ["sm_100f"], False),
         ((12, 0), ["sm_100", "sm_120"], True),
         ((9, 4), ["gfx942"], True),
         ((7, 0), [], True),  # not known
@@ -158,7 +192,7 @@ def with_pids(*pids, **more):
 )
 def test_other_processes_are_counted(monkeypatch, pids, reserved, count):
     found = gpu_of(monkeypatch, with_pids(*pids))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
     assert found.others() == count
 
 
@@ -186,6 +220,12 @@ def test_beside_others_energy_is_not_the_runs_own(monkeypatch):
     assert found.note() == (
         "1 other process was using this GPU: times are not those of a run alone, and its energy is n/a."
     )
+
+
+def test_the_energy_of_a_slice_is_that_of_the_whole_card_and_so_not_told(monkeypatch):
+    found = gpu_of(monkeypatch, SLICE)
+    assert found.readings() == pytest.approx({"energy_j": float("nan"), "utilisation": 0.5}, nan_ok=True)
+    assert found.note() == "This GPU is a slice of a card (MIG): its energy is n/a."
 
 
 def test_an_energy_counter_that_is_not_supported_hides_nothing_else(monkeypatch):

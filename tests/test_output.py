@@ -161,7 +161,10 @@ def test_a_signal_ends_a_script_whose_finished_pairs_are_kept(shell, tmp_path, n
     (tmp_path / "script.py").write_text(TELLING)
     process = started([sys.executable, "script.py"], tmp_path, "run\n" * 8)
     process.send_signal(getattr(signal, name))
-    out, errors = process.communicate(timeout=60)
+    try:
+        out, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 128 + getattr(signal, name), errors
     assert out == ""  # the script has ended: it prints nothing more
     (path,) = kept(tmp_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+import torch
 from packaging.requirements import Requirement
 
 from speedkit import gpu, hardware, loading
@@ -161,7 +162,9 @@ def accelerator() -> CheckResult:
     machine = hardware.machine()
     unused = machine.kind == "cpu" and gpu.choose()[1]  # there is a GPU, and something can be done about it
     state = FIX if unused else NOTE if machine.limits() else GOOD
-    return CheckResult(state, "machine", " ".join([f"{machine.sentence()}.", *machine.limits()]))
+    others = [gpu.problem(index) for index in range(torch.cuda.device_count())] if machine.kind == "cuda" else []
+    sentences = [f"{machine.sentence()}.", *machine.limits(), *filter(None, others)]
+    return CheckResult(NOTE if any(others) else state, "machine", " ".join(sentences))
 
 
 def trial(trial_s: float) -> CheckResult:

@@ -68,13 +68,15 @@ def compare(
     leave_if_imported_by_a_worker()
     comparison, script = plan(baseline, variant, pairs, claims, target), get_ipython() is None
     with (
-        _kept_in_a_script(comparison) if script else nullcontext(),
+        _kept_in_a_script(comparison) if script else nullcontext() as signals,
         suppress(KeyboardInterrupt),
         tqdm(total=comparison.total_runs, unit=_("run"), file=Output(sys.stdout), disable=not progress) as bar,
         closing(in_turn(comparison, train)) as filling,
     ):
         shown, waiting = None, False
         for __ in filling:
+            if signals and signals.name:  # its exception was lost, for example in a destructor
+                break
             if waiting and comparison.current is not None:
                 bar.reset()  # so that its time per run does not include the wait
             waiting = comparison.current is None
@@ -95,7 +97,7 @@ def _kept_in_a_script(comparison):
     """
     with EndingSignals() as signals:
         try:
-            yield
+            yield signals
         finally:
             signals.only_remember()
             if comparison.measured:
