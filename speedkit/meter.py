@@ -204,7 +204,9 @@ class Load:
         throttled = min(throttled, waited)
         lost = min(waited - throttled, max(0.0, others)) + min(throttled, max(0.0, container - own))
         if not waits:
-            idle = len(hardware.allowed_cores()) - busy / elapsed  # cores, on average
+            from speedkit.support import limits  # here, because most systems count what was waited
+
+            idle = len(limits.allowed_cores()) - busy / elapsed  # cores, on average
             lost = max(0.0, others) * min(1.0, max(0.0, 1 - idle))
         lost = min(lost, unused)
         return lost / (own + lost) if lost else 0.0

@@ -41,7 +41,7 @@ FAIL_ONCE = """functional = importlib.import_module("speedkit.train").nn.functio
 real, calls = functional.cross_entropy, []
 
 def cross_entropy(*args, **options):
-    calls.append(1)
+    calls.extend([1] * (type(args[0]).__name__ != "FakeTensor"))  # not while the memory of a step is counted
     if len(calls) == 6:
         raise RuntimeError("made up")
     return real(*args, **options)

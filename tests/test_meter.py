@@ -292,7 +292,7 @@ def test_the_others_share_is_what_they_took_of_what_we_needed(device, monkeypatc
     more = counted["busy"], counted.get("container", 0.0), counted.get("throttled", 0.0)
     cores = iter([(100.0, 50.0, 5.0), tuple(map(sum, zip((100.0, 50.0, 5.0), more, strict=True)))])
     monkeypatch.setattr(meter.hardware, "cores", lambda: 4)
-    monkeypatch.setattr(meter.hardware, "allowed_cores", lambda: list(range(counted.get("allowed", 4))))
+    monkeypatch.setattr(limits, "allowed_cores", lambda: list(range(counted.get("allowed", 4))))
     monkeypatch.setattr(meter, "_own_seconds", lambda: next(own))
     monkeypatch.setattr(meter, "_core_seconds", lambda: next(cores))
     load = Load()
