@@ -1,8 +1,6 @@
 """Batches: where caching, workers and augmentation meet."""
 
-import hashlib
 import math
-import os
 import shutil
 import time
 from itertools import pairwise
@@ -105,9 +103,6 @@ class Loader:
         self.batches.epoch = number
         try:
             yield from self.loader
-        except DataError as error:  # from a worker, it holds the whole traceback; the sentence is the last line
-            sentence = str(error).strip().splitlines()[-1]
-            raise DataError(sentence.removeprefix(f"{DataError.__module__}.{DataError.__name__}: ")) from error
         except (ConnectionError, EOFError, FileNotFoundError) as error:
             if not self.loader.num_workers or "DataLoader worker" in str(error):  # raised by the dataset itself
                 raise
@@ -203,25 +198,11 @@ def make_cache(recipe: Recipe, data: Data):
                 "use cache='disk' or workers=0, or give the container more shared memory (docker run --shm-size=2g)."
             )
         return caching.Ram(shape, shared=recipe.workers > 0)
-    identity = hashlib.sha256(repr(_identity(recipe, data.train)).encode()).hexdigest()[:16]
-    path = generated_folder() / "cache" / f"{identity}-{count}.uint8"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return caching.Disk(path, shape)
-    except OSError as error:
-        raise DataError(
-            f"The disk cache {path} of {needed / 2**20:.0f} MiB could not be made ({error.strerror}): free some disk "
-            "space, or name a folder that can be written in the environment variable SPEEDKIT_GENERATED."
-        ) from error
+    from speedkit.tasks.cache_file import disk_cache  # here, because few recipes need it
+
+    return disk_cache(data.train, shape)
 
 
 def clear_disk_cache():
     """Deletes every disk cache, so that the next run with ``cache="disk"`` starts cold."""
     shutil.rmtree(generated_folder() / "cache", ignore_errors=True)
-
-
-def _identity(recipe, source):
-    """What the decoded training images depend on; for a folder of pictures, also each file's size and time."""
-    stats = [os.stat(path) for path in source.paths] if recipe.data.startswith("folder:") else []
-    changed = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
-    return recipe.data, recipe.subset, recipe.image_size, recipe.stored_size, changed

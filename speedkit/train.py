@@ -64,6 +64,7 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         machine = prepare(recipe, run)
         device, began = machine.device, time.perf_counter()
         data = yield from load(recipe)
+        run.notes += data.notes
         model = new_model(recipe, data).to(device)
         if on_model:
             on_model(model)
@@ -122,7 +123,7 @@ def first_batch(recipe: Recipe):
     from speedkit.support.apart import Apart
 
     device = hardware.machine(recipe.device).device
-    with Apart():
+    with errors.releasing(), Apart():
         data = drain(load(recipe))
         with closing(drain(make_loader(recipe, data, device))) as loader:
             images, labels, _ = next(iter(loader.epoch(0)))

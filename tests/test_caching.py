@@ -163,10 +163,10 @@ def test_a_sent_disk_cache_is_the_same_file(tmp_path):
     cache = caching.Disk(tmp_path / "c", (3, 1, 2, 2))
     sent = pickle.loads(pickle.dumps(cache))
     assert len(pickle.dumps(cache)) < 1000
-    sent.images[1], sent.filled[1] = 7, True
+    sent.keep(1, torch.full((1, 2, 2), 7, dtype=torch.uint8))
     assert cache.images[1].unique().tolist() == [7]
-    assert cache.filled.tolist() == [False, True, False]
-    assert os.path.getsize(tmp_path / "c") == 3 + 3 * 4
+    assert [cache.has(position) for position in range(3)] == [False, True, False]
+    assert os.path.getsize(tmp_path / "c") == 3 * 4 + 3 * 4  # checksums and pixels
 
 
 def test_too_little_shared_memory_is_reported_with_a_way_out(quick, monkeypatch):

@@ -12,7 +12,7 @@ from IPython import get_ipython
 
 from speedkit.recipe import Recipe
 from speedkit.run import Run
-from speedkit.support.errors import NotFinite, release
+from speedkit.support.errors import NotFinite, release, releasing
 from speedkit.support.explain import advice, telling_line
 from speedkit.support.messages import _, message_of
 from speedkit.train import train
@@ -59,7 +59,8 @@ class Runner:
         """Trains in the calling thread, and raises what the training raises."""
         try:
             self._take_over()
-            self._drive()
+            with releasing():
+                self._drive()
         finally:
             self._end()
 

@@ -1,10 +1,16 @@
 """The errors that training and comparing raise, in addition to Python's own, and what to do after one."""
 
 import gc
+import json
 import traceback
 from contextlib import contextmanager
 
 import torch
+from torch.utils.data import get_worker_info
+
+from speedkit.support.messages import Message
+
+FROM_WORKER = "speedkit says as JSON: "
 
 
 class CannotRun(ValueError):
@@ -12,7 +18,21 @@ class CannotRun(ValueError):
 
 
 class DataError(ValueError):
-    """Images are missing or damaged; the message names the file and says how to get it back."""
+    """Images are missing or damaged; the message names the file and says how to get it back.
+
+    Of a worker's error, torch hands on only the text of its traceback. So a worker writes the sentence into it as JSON,
+    and it is read from there when torch raises the error in the training process.
+    """
+
+    def __init__(self, sentence: str):
+        before, __, stored = sentence.rpartition(FROM_WORKER)
+        super().__init__(Message.from_json(json.JSONDecoder().raw_decode(stored)[0]) if before else sentence)
+
+    def __str__(self):
+        (sentence,) = self.args
+        if get_worker_info() is None:
+            return sentence
+        return FROM_WORKER + json.dumps(sentence.to_json() if isinstance(sentence, Message) else sentence)
 
 
 class NotFinite(ArithmeticError):
@@ -34,6 +54,8 @@ def releasing():
         if (words := advice(error)) and not isinstance(error, ValueError):
             error.add_note(words)
         release(error)
+        if isinstance(error, CannotRun | DataError):  # a sentence, to which the way that it came adds nothing
+            raise type(error)(*error.args) from None
         raise
 
 

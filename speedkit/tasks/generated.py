@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 
 from speedkit.support.errors import DataError
-from speedkit.support.messages import N_
+from speedkit.support.messages import N_, Message
 from speedkit.support.settings import generated_folder
-from speedkit.tasks import Progress
+from speedkit.tasks import Progress, decoding
 from speedkit.tasks import images as images_module
-from speedkit.tasks.pictures import FILE_SIZE, Pictures, decoded
+from speedkit.tasks.cache_file import digest, stamps
+from speedkit.tasks.decoding import decoded, reason, shown
+from speedkit.tasks.pictures import FILE_SIZE, Pictures
 
 
 class Blobs(images_module.Source):
@@ -37,13 +39,20 @@ class Blobs(images_module.Source):
                 uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
                 self.connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
                 self.owner = os.getpid()
-            (blob,) = self.connection.execute(query, (self.first + position,)).fetchone()
-            return decoded(io.BytesIO(blob), self.image_size)
-        except (sqlite3.Error, TypeError, OSError) as error:
-            raise DataError(f"{self.path} is damaged ({error}): delete it, and it will be made again.") from error
+            row = self.connection.execute(query, (self.first + position,)).fetchone()
+            if row is None:
+                raise ValueError(f"picture {self.first + position} is missing")
+            return decoded(io.BytesIO(row[0]), self.image_size)
+        except Exception as error:
+            self.close()
+            words = N_("{path} is damaged ({why}): delete it, and it will be made again.")
+            raise DataError(Message(words, path=shown(self.path), why=reason(error))) from None
+
+    def identity(self) -> tuple:
+        return decoding.versions(), self.image_size, self.first, stamps([self.path])
 
     def close(self):
-        if self.owner == os.getpid():
+        if self.owner == os.getpid() and self.connection is not None:
             self.connection.close()
         self.owner, self.connection = None, None
 
@@ -92,7 +101,7 @@ def from_generated(recipe):
         parts = [Blobs(target, first, part, size) for first, part in zip((0, count), labels, strict=True)]
     else:
         paths = [target / _file_name(i) for i in range(len(chosen))]
-        fix = f"delete {target}, and it will be made again."
+        fix = Message("delete {folder}, and it will be made again.", folder=shown(target))
         parts = [Pictures(paths[:count], labels[0], size, fix), Pictures(paths[count:], labels[1], size, fix)]
     test = Rendered(*(part[: len(validation)] for part in images_module.fashion_mnist("test")), stored, size)
     return *parts, test, images_module.CLASSES, making_s
@@ -104,13 +113,15 @@ def _file_name(position):
 
 def _generated(kind, images, chosen, size):
     """Makes the set if it is missing: under a temporary name, then renamed, so that it is whole or absent."""
-    target = generated_folder() / f"{kind}-{size}-{len(chosen)}{'.sqlite' if kind == 'sqlite' else ''}"
+    name = f"{kind}-{size}-{len(chosen)}-{digest(images[chosen], chosen)[:8]}"
+    target = generated_folder() / (f"{name}.sqlite" if kind == "sqlite" else name)
     if os.path.exists(target):
         if not os.access(target, os.R_OK):
-            raise DataError(
-                f"{target} was made by another user, and cannot be read: name a folder of your own in the environment "
+            words = N_(
+                "{path} was made by another user, and cannot be read: name a folder of your own in the environment "
                 "variable SPEEDKIT_GENERATED."
             )
+            raise DataError(Message(words, path=target))
         return target
     what = N_("pictures written into the database, once") if kind == "sqlite" else N_("JPEG files written, once")
     temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
@@ -128,11 +139,11 @@ def _generated(kind, images, chosen, size):
             if not target.exists():  # else another kernel was faster: its set is whole, and ours is not needed
                 raise
     except (OSError, sqlite3.OperationalError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{target} could not be made ({reason}): free some disk space, or name a folder that can be written "
-            "in the environment variable SPEEDKIT_GENERATED."
-        ) from error
+        words = N_(
+            "{path} could not be made ({why}): free some disk space, or name a folder that can be written in the "
+            "environment variable SPEEDKIT_GENERATED."
+        )
+        raise DataError(Message(words, path=target, why=reason(error))) from error
     finally:
         _remove(temporary)
     return target

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from speedkit.recipe import Recipe
 from speedkit.support.errors import DataError
-from speedkit.support.messages import N_
+from speedkit.support.messages import N_, Message
 from speedkit.support.settings import data_folder, in_repository
 from speedkit.tasks import Progress
 from speedkit.techniques import batchnorm as batchnorm_module
@@ -51,6 +51,14 @@ class Source:
     def close(self):
         """Closes what reading opened; the next read opens it again."""
 
+    def identity(self) -> tuple:
+        """All that decides the pixels at each position, for the name of a disk cache. By default it is never the same."""
+        return (uuid4().hex,)
+
+    def notes(self) -> tuple:
+        """What the run's reader should know about the images, as messages, once the first were read."""
+        return ()
+
 
 class Arrays(Source):
     """Images in memory, uint8 [N, C, H, W], resized when they are read if ``image_size`` is not their own."""
@@ -67,6 +75,11 @@ class Arrays(Source):
         if self.image_size is None:
             return self.images
         return torch.cat([_resized(some, self.image_size) for some in self.images.split(500)])
+
+    def identity(self) -> tuple:
+        from speedkit.tasks.cache_file import digest  # here, because few recipes need it
+
+        return torch.__version__, self.image_size, self.images.shape, digest(self.images)
 
     def read_first(self, count, what):
         yield from ()  # too quick for any progress
@@ -87,7 +100,7 @@ class Data:
 
     ``validation`` and ``probe`` are (images uint8 [M, C, H, W], labels int64 [M]); ``probe`` are the first training
     images; ``mean`` and ``std`` are float [C], of the probe's pixels. ``making_s``: seconds spent making a generated
-    set, 0 if it was there already.
+    set, 0 if it was there already. ``notes``: messages for the run's reader.
     """
 
     train: Source
@@ -96,6 +109,7 @@ class Data:
     test: Source
     classes: tuple[str, ...]
     making_s: float = 0.0
+    notes: tuple = ()
 
     def read_test(self):
         """Images and labels of the test set, decoded now. A generator: it yields :class:`Progress` and returns both."""
@@ -131,19 +145,18 @@ def load(recipe: Recipe):
     elif kind == "folder":
         from speedkit.tasks.pictures import from_folder
 
-        train, validation, test, classes = from_folder(recipe, Path(rest).expanduser())
+        train, validation, test, classes = from_folder(recipe, rest)
     else:
-        from speedkit.tasks.pictures import from_torchvision
+        from speedkit.tasks.torchvision_sets import from_torchvision
 
-        train, validation, test, classes = from_torchvision(recipe, *rest.split(":", 1))
+        train, validation, test, classes = yield from from_torchvision(recipe, *rest.split(":", 1))
     count = len(train.labels)
     if count < recipe.batch_size:
-        raise DataError(
-            f"{recipe.data} has {count} training images, fewer than batch_size={recipe.batch_size}: lower it."
-        )
+        words = N_("{data} has {count} training images, fewer than batch_size={batch}: lower it.")
+        raise DataError(Message(words, data=recipe.data, count=count, batch=recipe.batch_size))
     validation = yield from validation.read_first(len(validation.labels), N_("validation images decoded"))
     probe = yield from train.read_first(min(PROBE, count), N_("training images decoded for training accuracy"))
-    return Data(train, validation, probe, test, classes, making_s)
+    return Data(train, validation, probe, test, classes, making_s, train.notes())
 
 
 def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

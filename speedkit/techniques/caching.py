@@ -5,6 +5,8 @@ is one block of shared memory: a plain list inside a dataset would be filled onc
 """
 
 import os
+import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,32 +23,44 @@ class Ram:
             self.images.share_memory_()
             self.filled.share_memory_()
 
+    def has(self, position: int) -> bool:
+        return bool(self.filled[position])
 
-class Disk:
-    """Like :class:`Ram`, but in a memory-mapped file, which the next run finds already filled."""
+    def keep(self, position: int, image: torch.Tensor):
+        self.images[position], self.filled[position] = image, True
+
+
+class Disk(Ram):
+    """Like :class:`Ram`, but in a memory-mapped file, which the next run finds filled. ``sums``: a checksum per image."""
 
     def __init__(self, path: Path, shape: tuple):
         """Raises OSError if the disk has no room for the whole file."""
-        self.path, self.shape = Path(path), tuple(shape)
-        size = shape[0] + int(np.prod(shape))
-        with open(path, "ab") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            file.truncate(size)
-        self._map()
-
-    def _map(self):
-        count = self.shape[0]
+        self.path, self.shape, count = Path(path), tuple(shape), shape[0]
+        size = 4 * count + int(np.prod(shape))
+        if not self.path.is_file() or self.path.stat().st_size != size:
+            with tempfile.TemporaryDirectory(dir=self.path.parent) as folder:  # no other process may find half of it
+                with open(Path(folder, "new"), "wb") as file:
+                    getattr(os, "posix_fallocate", lambda *_: None)(file.fileno(), 0, size)
+                    file.truncate(size)
+                os.replace(file.name, self.path)
         block = np.memmap(self.path, np.uint8, mode="r+")
-        self.filled = torch.from_numpy(block[:count].view(bool))
-        self.images = torch.from_numpy(block[count:].reshape(self.shape))
+        self.sums, self.filled = block[: 4 * count].view(np.uint32), torch.zeros(count, dtype=torch.bool)
+        self.images = torch.from_numpy(block[4 * count :].reshape(self.shape))
 
-    def __getstate__(self):
-        return {"path": self.path, "shape": self.shape}  # a worker maps the file itself
+    def __reduce__(self):
+        return Disk, (self.path, self.shape)  # a worker maps the file itself
 
-    def __setstate__(self, state):
-        self.__dict__ |= state
-        self._map()
+    def has(self, position: int) -> bool:
+        if not self.filled[position]:  # an image that was damaged, or never stored, does not match its checksum
+            self.filled[position] = bool(self.sums[position] == self._sum(position))
+        return super().has(position)
+
+    def keep(self, position: int, image: torch.Tensor):
+        super().keep(position, image)
+        self.sums[position] = self._sum(position)
+
+    def _sum(self, position):
+        return zlib.crc32(self.images[position].numpy(), position) or 1
 
 
 def lookup(cache, positions: torch.Tensor, read) -> tuple[torch.Tensor, int]:
@@ -61,12 +75,11 @@ def lookup(cache, positions: torch.Tensor, read) -> tuple[torch.Tensor, int]:
         return torch.from_numpy(cache.images.numpy()[where]), 0
     images, reads = [], 0
     for position in positions.tolist():
-        if position < capacity and cache.filled[position]:
+        if position < capacity and cache.has(position):
             images.append(cache.images[position])
             continue
         images.append(read(position))
         reads += 1
         if position < capacity:
-            cache.images[position] = images[-1]
-            cache.filled[position] = True
+            cache.keep(position, images[-1])
     return torch.stack(images), reads
