@@ -411,5 +411,3 @@ def test_a_run_with_a_damaged_cache_trains_on_the_right_pixels(quick, generated)
         cache.path.write_bytes(harm(cache.path.read_bytes())) if harm is not cut else os.truncate(cache.path, 5000)
         images, _ = caching.lookup(loading.make_cache(recipe, found), torch.arange(64), found.train.read)
         assert torch.equal(images, plain)
-
-

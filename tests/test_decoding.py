@@ -243,7 +243,9 @@ def test_a_damaged_exif_does_not_spoil_the_picture(exif):
 def test_the_first_of_several_frames_is_used_and_that_is_counted(kind):
     file, done = io.BytesIO(), Counter()
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
-    frames[0].save(file, kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {}))
+    frames[0].save(
+        file, kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})
+    )
     found = decoding.decoded(file, 8, done=done)
     assert found[:, 4, 4].tolist() == [250, 0, 0]
     assert done["frames"] == 1

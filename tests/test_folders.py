@@ -53,9 +53,7 @@ def test_the_classes_the_pictures_and_what_is_left_out_are_said(tmp_path):
     fill(tmp_path, count=60)
     for i, name in enumerate([*tmp_path.glob("circle/0*.png"), *tmp_path.glob("square/0*.png")]):
         name.rename(name.with_suffix((".heic", ".HEIC", ".svg")[i % 3]))
-    assert loaded(tmp_path).notes[0] == (
-        "100 pictures in 2 classes (circle, square); 20 files left out (.heic, .svg)."
-    )
+    assert loaded(tmp_path).notes[0] == ("100 pictures in 2 classes (circle, square); 20 files left out (.heic, .svg).")
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "circle/notes.txt", "README", "circle/photo.jpg_large", "square/a.mp4"])
@@ -172,9 +170,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
         (folder / name).symlink_to(tmp_path / "real" / name)
     (tmp_path / "real" / "circle" / "again").symlink_to(tmp_path / "real" / "circle")
     (tmp_path / "real" / "circle" / "itself").symlink_to(tmp_path / "real" / "circle" / "itself")
-    assert loaded(folder).notes == (
-        "12 pictures in 2 classes (circle, square); 1 file left out (broken links).",
-    )
+    assert loaded(folder).notes == ("12 pictures in 2 classes (circle, square); 1 file left out (broken links).",)
 
 
 def test_broken_links_and_pipes_are_left_out(tmp_path):

@@ -230,7 +230,7 @@ def make_flowers(root):
     scipy.savemat(
         folder / "setid.mat", {"trnid": np.arange(1, 31), "valid": np.arange(31, 41), "tstid": np.arange(41, 61)}
     )
-    return ("0", "1", "2")
+    return tuple(datasets.Flowers102.classes)
 
 
 def make_stanford_cars(root):
@@ -320,7 +320,9 @@ def make_caltech101(root):
 def make_caltech256(root):
     for label, name in enumerate(("001.ak47", "002.american-flag")):
         for i in range(15):
-            picture(root / "caltech256" / "256_ObjectCategories" / name / f"{label + 1:03d}_{i + 1:04d}.jpg", 10 * label)
+            picture(
+                root / "caltech256" / "256_ObjectCategories" / name / f"{label + 1:03d}_{i + 1:04d}.jpg", 10 * label
+            )
     return ("001.ak47", "002.american-flag")
 
 
@@ -565,7 +567,9 @@ def test_labels_of_every_form_under_every_name(made, form, attribute):
     ids=str,
 )
 def test_what_is_not_one_class_is_refused(made, label, words):
-    recipe = made(__init__=lambda self, root, train=True: None, __getitem__=lambda self, i: (Image.new("L", (8, 8)), label))
+    recipe = made(
+        __init__=lambda self, root, train=True: None, __getitem__=lambda self, i: (Image.new("L", (8, 8)), label)
+    )
     with pytest.raises(DataError, match=words):
         run_through(data.load(recipe))
 
@@ -601,14 +605,18 @@ def test_a_set_of_one_class_is_refused(made):
         run_through(data.load(recipe))
 
 
-@pytest.mark.parametrize("error", [OSError("truncated"), ValueError("bad"), EOFError(), struct.error("short")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [OSError("truncated"), ValueError("bad"), EOFError(), struct.error("short")], ids=repr
+)
 def test_a_picture_that_cannot_be_read_is_named(made, error):
     def item(self, i):
         if i == 17:
             raise error
         return Made.__getitem__(self, i)
 
-    recipe = made(__init__=lambda self, root, train=True: Made.__init__(self, root), __getitem__=item, targets=FORMS["list"])
+    recipe = made(
+        __init__=lambda self, root, train=True: Made.__init__(self, root), __getitem__=item, targets=FORMS["list"]
+    )
     with pytest.raises(DataError, match=r"torchvision's Made, picture 17 cannot be read as a picture") as refused:
         run_through(data.load(recipe))
     assert "\n" not in str(refused.value)
@@ -634,7 +642,9 @@ def test_a_missing_package_is_named(made):
         run_through(data.load(made(__init__=begin)))
 
 
-@pytest.mark.parametrize("error", [pickle.UnpicklingError("no"), EOFError(), ValueError("bad"), KeyError("data")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [pickle.UnpicklingError("no"), EOFError(), ValueError("bad"), KeyError("data")], ids=repr
+)
 def test_a_damaged_set_is_one_sentence(made, error):
     def begin(self, root, train=True):
         raise error

@@ -326,7 +326,7 @@ def _numbered(labels, names):
             return _counted(labels, list(dict.fromkeys(name for some in names for name in some)))
     if whole:
         lowest, highest = min(map(min, labels)), max(map(max, labels))
-        if lowest >= 0 and highest < (len(names[0]) if names[0] else MOST):
+        if (lowest >= 0 and highest < len(names[0])) if names[0] else (lowest == 0 and highest < MOST):
             classes = names[0] or map(str, range(highest + 1))
             return [torch.tensor(part) for part in labels], tuple(classes)
     known = sorted({label for part in labels for label in part}, key=lambda label: (isinstance(label, str), label))
