@@ -47,7 +47,7 @@ _WHERE = {  # loaded on first use: a terminal or a GPU server needs none of it
     "share": "classroom.board.results",
     "exercises": "lessons.exercise",
     "source_of": "lessons.shared",
-    "clear_disk_cache": "loading",
+    "clear_disk_cache": "tasks.cache_file",
 }
 
 __all__ = [

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 
 from speedkit.recipe import Recipe
-from speedkit.support.errors import DataError
 from speedkit.support.messages import N_
-from speedkit.support.settings import generated_folder
 from speedkit.tasks.images import Data
 from speedkit.techniques import augmentation, caching, workers
 
@@ -189,20 +187,10 @@ def make_cache(recipe: Recipe, data: Data):
         return None
     count = min(len(data.train.labels), recipe.cache_images or len(data.train.labels))
     shape = (count, *data.shape)
-    needed = count + int(np.prod(shape))
-    if recipe.cache == "ram":
-        free = shared_memory_free()
-        if recipe.workers and free is not None and needed > free:
-            raise DataError(
-                f"A shared cache of {needed / 2**20:.0f} MiB does not fit into /dev/shm ({free / 2**20:.0f} MiB free): "
-                "use cache='disk' or workers=0, or give the container more shared memory (docker run --shm-size=2g)."
-            )
-        return caching.Ram(shape, shared=recipe.workers > 0)
-    from speedkit.tasks.cache_file import disk_cache  # here, because few recipes need it
+    from speedkit.tasks.cache_file import disk_cache, refuse_if_too_large  # here, because the baseline has none
 
-    return disk_cache(data.train, shape)
-
-
-def clear_disk_cache():
-    """Deletes every disk cache, so that the next run with ``cache="disk"`` starts cold."""
-    shutil.rmtree(generated_folder() / "cache", ignore_errors=True)
+    if recipe.cache == "disk":
+        return disk_cache(data.train, shape)
+    if recipe.workers:
+        refuse_if_too_large(shape, shared_memory_free())
+    return caching.Ram(shape, shared=recipe.workers > 0)

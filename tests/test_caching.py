@@ -12,6 +12,7 @@ from PIL import Image
 from speedkit import loading
 from speedkit.support.errors import DataError
 from speedkit.tasks import images as data
+from speedkit.tasks.cache_file import clear_disk_cache
 from speedkit.techniques import caching
 
 CACHES = ("off", "disk", "ram", "device")
@@ -92,7 +93,7 @@ def test_the_next_run_finds_the_disk_cache_filled(quick):
     first, second = Epochs(recipe), Epochs(recipe.but(seed=5))
     assert (first.reads, second.reads) == ([64, 0], [0, 0])
     assert torch.equal(second.images, Epochs(recipe.but(seed=5, cache="off")).images)
-    loading.clear_disk_cache()
+    clear_disk_cache()
     assert Epochs(recipe).reads == [64, 0]
 
 

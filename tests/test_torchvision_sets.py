@@ -375,7 +375,8 @@ def test_a_set_in_torchvisions_own_format(tmp_path, no_sums, name):
     assert found.notes[0].startswith(f"{name}: ")
     assert (" no test part" in found.notes[0]) == (name in WHOLE)
     train, validation, test = len(found.train.labels), len(found.validation[1]), len(found.test.labels)
-    assert (train > validation >= 1) and test >= 1
+    assert train > validation >= 1
+    assert test >= 1
     assert pickle.loads(pickle.dumps(found.train)).read(0).shape == (3, 8, 8)
     if name in ("Food101", "SVHN", "EuroSAT"):
         assert fit(Recipe(data=f"torchvision:{name}:{tmp_path}", image_size=8, batch_size=4, epochs=1, device="cpu"))

@@ -20,8 +20,7 @@ class CannotRun(ValueError):
 class DataError(ValueError):
     """Images are missing or damaged; the message names the file and says how to get it back.
 
-    Of a worker's error, torch hands on only the text of its traceback. So a worker writes the sentence into it as JSON,
-    and it is read from there when torch raises the error in the training process.
+    Of a worker's error, torch hands on only the text of its traceback: there the sentence is JSON, and is read again.
     """
 
     def __init__(self, sentence: str):

@@ -4,10 +4,12 @@ import contextlib
 import hashlib
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from speedkit.support.errors import DataError
 from speedkit.support.messages import N_, Message
@@ -24,7 +26,8 @@ def cache_name(source, shape) -> str:
     The kit's own code is such a change, too.
     """
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    parts = type(source).__qualname__, source.identity(), tuple(shape), digest(*code)
+    known = [(*part.shape, digest(part)) if isinstance(part, torch.Tensor) else part for part in source.identity()]
+    parts = type(source).__qualname__, known, tuple(shape), digest(*code)
     return digest(repr(parts).encode())[:32]
 
 
@@ -40,12 +43,28 @@ def disk_cache(source, shape) -> caching.Disk:
         return caching.Disk(path, shape)
     except (OSError, ValueError) as error:
         words = N_(
-            "The disk cache {path} of {size} could not be made ({why}): free some disk space, or name a folder that can "
-            "be written in the environment variable SPEEDKIT_GENERATED."
+            "The disk cache {path} of {size} could not be made ({why}): free some disk space, or name a folder that "
+            "can be written in the environment variable SPEEDKIT_GENERATED."
         )
         needed = size(math.prod(shape))
         why = getattr(error, "strerror", None) or error
         raise DataError(Message(words, path=path, size=needed, why=why)) from error
+
+
+def clear_disk_cache():
+    """Deletes every disk cache, so that the next run with ``cache="disk"`` starts cold."""
+    shutil.rmtree(generated_folder() / "cache", ignore_errors=True)
+
+
+def refuse_if_too_large(shape, free: int | None):
+    """Raises DataError if a cache of this shape does not fit into shared memory with so many bytes free."""
+    needed = shape[0] + math.prod(shape)
+    if free is not None and needed > free:
+        words = N_(
+            "A shared cache of {size} does not fit into /dev/shm ({free} free): use cache='disk' or workers=0, or give "
+            "the container more shared memory (docker run --shm-size=2g)."
+        )
+        raise DataError(Message(words, size=size(needed), free=size(free)))
 
 
 def digest(*parts) -> str:

@@ -152,7 +152,7 @@ def _entries(path):
 
 
 def _files_below(path, above):
-    """All files below a folder, its own first; ``above``: the real paths of the folders around, for links in circles."""
+    """All files below a folder, its own first; ``above``: the real paths of the folders around it."""
     real = os.path.realpath(path)
     if real in above:
         return

@@ -320,10 +320,11 @@ def _names(dataset):
 def _numbered(labels, names):
     """Labels int64 [N] from 0 on, the same in each part, and the names of the classes."""
     whole = all(isinstance(label, int) for part in labels for label in part)
-    if whole and names[0] != names[-1]:  # the same number may be another class there
-        if all(some and 0 <= min(part) and max(part) < len(some) for part, some in zip(labels, names, strict=True)):
-            labels = [[some[label] for label in part] for part, some in zip(labels, names, strict=True)]
-            return _counted(labels, list(dict.fromkeys(name for some in names for name in some)))
+    named = zip(labels, names, strict=True)
+    known = all(some and whole and min(part) >= 0 and max(part) < len(some) for part, some in named)
+    if known and names[0] != names[-1]:  # the same number may be another class there
+        labels = [[some[label] for label in part] for part, some in zip(labels, names, strict=True)]
+        return _counted(labels, list(dict.fromkeys(name for some in names for name in some)))
     if whole:
         lowest, highest = min(map(min, labels)), max(map(max, labels))
         if (lowest >= 0 and highest < len(names[0])) if names[0] else (lowest == 0 and highest < MOST):
@@ -351,7 +352,8 @@ def _found(name, counts, values, classes):
         words = N_("{name}: {count} pictures in {classes} classes; it has no test part, so a tenth of them is one.")
         return (Message(words, name=name, count=counts[0], classes=len(classes)),)
     words = N_(
-        "{name}: {train} pictures to train and validate on ({first}), {test} to test on ({second}), in {classes} classes."
+        "{name}: {train} pictures to train and validate on ({first}), {test} to test on ({second}), in {classes} "
+        "classes."
     )
     more = {"first": values[0], "second": values[1], "classes": len(classes)}
     return (Message(words, name=name, train=counts[0], test=counts[1], **more),)

@@ -31,7 +31,7 @@ class Ram:
 
 
 class Disk(Ram):
-    """Like :class:`Ram`, but in a memory-mapped file, which the next run finds filled. ``sums``: a checksum per image."""
+    """Like :class:`Ram`, but in a memory-mapped file that the next run finds filled. ``sums``: one for each image."""
 
     def __init__(self, path: Path, shape: tuple):
         """Raises OSError if the disk has no room for the whole file."""
