@@ -758,6 +758,17 @@ def test_the_words_say_what_the_chart_shows(folder):
     assert "n/a: no target set" in words(drawn(board))
 
 
+def test_an_exact_figure_has_no_interval_on_the_board(folder):
+    comparison = compared(ratio=0.5)
+    for result in comparison.measured:
+        result.values["step_memory"] = 2.0**20 * (0.5 if result.arm == "variant" else 1)
+    share(comparison, "Ada", folder)
+    board = Board(folder)
+    board.metric.value = "step_memory"
+    assert "× 0.500 (exact), lower" in repr(board)
+    assert not [each for each in words(drawn(board)) if "95 % interval" in each or "Each interval" in each]
+
+
 def test_hardware_is_said_shortly():
     def said(name, kind="cpu", cores=8):
         machine = board_files.Hardware(name, kind, "Linux", cores, None, None)

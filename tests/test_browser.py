@@ -174,7 +174,7 @@ def test_two_runs_on_the_same_axes_and_in_the_saved_file(notebook, server):
     page.wait_for_function(f"() => JSON.stringify(({OUTPUTS})()).includes('batch norm + 1 worker (finished)')")
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     (file,) = server.root.glob("test_two_runs*.ipynb")
-    widget, kept = json.loads(file.read_text(encoding="utf-8"))["cells"][1]["outputs"]
+    widget, __, kept = json.loads(file.read_text(encoding="utf-8"))["cells"][1]["outputs"]
     assert "live widgets: run this cell" in "".join(widget["data"]["text/plain"])
     assert "".join(kept["data"]["image/png"]).startswith("iVBORw0KGgo")
     words = "".join(kept["data"]["text/plain"])
@@ -193,7 +193,7 @@ def test_failures_are_said_in_the_panel_and_the_next_run_works(notebook):
 
     page.get_by_label("Epochs").fill("abc")
     button(page, "Run").click()
-    expect(alert).to_have_text("epochs='abc' is not allowed: give a whole number from 1 to 10000.")
+    expect(alert).to_have_text("Epochs: “abc” is not possible. Enter a whole number from 1 to 10,000.")
     expect(button(page, "Run")).to_be_enabled()
     page.get_by_label("Epochs").fill("1")
 

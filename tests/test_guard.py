@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,20 @@ def script(tmp_path, generated):
         )
 
     return run
+
+
+def test_the_example_of_the_readme_runs_as_a_file(tmp_path, generated):
+    readme = Path(__file__).resolve().parent.parent / "README.md"
+    (example,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    environment = os.environ | {"SPEEDKIT_SMOKE": "1", "SPEEDKIT_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "smoke" in done.stdout
+    (saved,) = (tmp_path / "runs").glob("comparison-*.json")
+    assert str(saved) in done.stderr
 
 
 @pytest.mark.parametrize(("code", "method"), [(FIT, "spawn"), (FIT, "forkserver"), (COMPARE, "spawn")])

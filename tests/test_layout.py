@@ -203,11 +203,13 @@ print(comparison.status, len(comparison.rows))
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("0[1-9]*.ipynb")), ids=lambda path: path.stem)
 def test_the_cell_a_lesson_imports_the_kit_and_itself(path):
-    """What it needs of torch and of Python itself apart."""
+    """What it needs of torch, torchvision and Python itself apart."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     lesson = path.stem.partition("_")[2]
-    found = {name for name in imports(code) if name.split(".")[0] not in {"torch", *sys.stdlib_module_names}}
+    found = {
+        name for name in imports(code) if name.split(".")[0] not in {"torch", "torchvision", *sys.stdlib_module_names}
+    }
     assert found == {"speedkit", f"speedkit.lessons.{lesson}.lesson"}
     assert f"import speedkit as sk\nfrom speedkit.lessons.{lesson} import lesson\n" in code
 

@@ -768,7 +768,7 @@ def test_a_french_panel_reads_what_it_shows(quick, french):
     panel.controls["subset"].value = "toutes"
     assert panel.read().subset is None
     panel.controls["batch_size"].value = "aucun"
-    with pytest.raises(ValueError, match="batch_size='aucun' is not allowed"):
+    with pytest.raises(ValueError, match="Batch size: “aucun” is not possible"):
         panel.read()
     assert [label for label, _ in panel.controls["augment"].options] == ["non", "légère", "forte"]
     assert [value for _, value in panel.controls["augment"].options] == ["off", "light", "heavy"]
@@ -791,6 +791,7 @@ def test_a_panel_says_in_french_what_is_wrong_with_a_value(quick, french):
     panel.controls["batch_size"].value = "0"
     panel.start()
     said = html.unescape(bare(panel.problem.value)).strip()
-    assert said == ("batch_size='0' n’est pas permis\N{NO-BREAK SPACE}: donnez un nombre entier de 1 à 65536.")
+    words = "Taille de lot~: «~0~» n’est pas possible. Entrez un nombre entier de 1 à 65\N{NARROW NO-BREAK SPACE}536."
+    assert said == words.replace("~", "\N{NO-BREAK SPACE}")
     with pytest.raises(ValueError, match="is not allowed: give a whole number"):  # for whoever programs, as it was
         quick.but(batch_size=0)

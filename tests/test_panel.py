@@ -176,17 +176,30 @@ def test_a_wrong_text_is_said_and_nothing_runs(panel, text):
     panel.controls["epochs"].value = text
     panel.start()
     assert "role='alert'" in alert(panel)
-    assert "epochs=" in alert(panel)
-    assert "whole number from 1 to 10000" in alert(panel)
+    assert f"Epochs: “{text}” is not possible. Enter a whole number from 1 to 10,000." in alert(panel)
+    assert "sk-wrong" in panel.controls["epochs"]._dom_classes
     assert panel._runner is None
     assert not panel.run_button.disabled
-    with pytest.raises(ValueError, match="epochs"):
+    with pytest.raises(ValueError, match="Epochs: "):
         panel.run()
     panel.controls["epochs"].value = "1"
     panel.start()
     ends(panel)
     assert alert(panel) == ""
+    assert "sk-wrong" not in panel.controls["epochs"]._dom_classes
     assert panel.runs[0].status == "finished"
+
+
+def test_fewer_images_than_a_batch_are_refused_in_the_panel_s_words(panel):
+    panel.controls["subset"].value = "10"
+    panel.start()
+    batch = panel.recipe.batch_size
+    assert (
+        f"Training images: “10” is not possible. Enter a whole number from {batch} to 10,000,000, or “all”."
+        in alert(panel)
+    )
+    assert "sk-wrong" in panel.controls["subset"]._dom_classes
+    assert panel._runner is None
 
 
 def test_texts_are_escaped(panel):
@@ -653,7 +666,8 @@ def test_outputs_of_a_kernel_keep_the_last_run(generated, tmp_path):
     assert figure.data["image/png"].strip().startswith("iVBORw0KGgo")
     assert figure.data["text/plain"].startswith("ram cache (finished): step 4 of 4")
     for cell in (first, again):
-        widget, figure = cell.outputs
+        widget, opened_again, figure = cell.outputs
+        assert opened_again.data == {"text/plain": "In a notebook that was opened again, run this cell first."}
         assert set(widget.data) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
         assert "live widgets: run this cell" in widget.data["text/plain"]
         assert figure.data["image/png"].strip().startswith("iVBORw0KGgo")

@@ -304,6 +304,27 @@ def test_the_form_commits_what_it_shows_and_locks(metric, direction, size, text)
     assert str(Prediction(prediction.technique, metric).guesses[metric]) == text
 
 
+@pytest.mark.parametrize(
+    ("metric", "typed", "text"), [("step_s", 3.25, "× 3.25"), ("validation_accuracy", 0.4, "+0.4")]
+)
+def test_a_size_can_be_typed_and_slid(metric, typed, text):
+    form = Prediction("cache", metric).forms[metric]
+    assert form.number.disabled
+    form.direction.value = "higher"
+    form.number.value = typed
+    assert form.size.value == typed
+    assert f"higher, {text}" in form.line.value
+    form.size.value = 2.0
+    assert form.number.value == 2.0
+    assert "higher, × 2." in form.line.value or "higher, +2 points." in form.line.value
+
+
+def test_a_point_of_accuracy_is_wide_enough_for_a_hand():
+    """A hand sets a slider to about five pixels of its 150: that must be less than half of a size near one point."""
+    slider = Prediction("cache", "validation_accuracy").forms["validation_accuracy"].size
+    assert slider.base ** ((slider.max - slider.min) * 5 / 150) < 1.5
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("direction", ["lower", "higher"])
 @pytest.mark.parametrize("end", ["min", "max"])
@@ -311,8 +332,8 @@ def test_every_position_of_the_slider_can_be_committed(metric, direction, end):
     prediction = Prediction("cache", metric)
     form = prediction.forms[metric]
     form.direction.value = direction
-    limit = getattr(form.size, end)
-    form.size.value = form.size.base**limit if METRICS[metric].is_ratio else limit
+    form.size.value = form.size.base ** getattr(form.size, end)
+    assert form.number.value == pytest.approx(form.size.value, rel=0.01)
     form.button.click()
     guess = prediction.guesses[metric]
     assert guess.direction == direction
@@ -373,12 +394,14 @@ def test_shown_as_a_form_until_all_is_committed_and_as_text_then(shown):
     assert "application/vnd.jupyter.widget-view+json" in shown.bundles[0]
     assert shown.bundles[0]["text/plain"].count(NONE_MADE) == 2
     prediction.commit("step_s", 0.5)
-    assert len(shown.bundles) == 1
+    assert "opened again" in shown.bundles[1]["text/plain"]
+    assert len(shown.bundles) == 2
     prediction.commit("reads", "lower")
-    assert list(shown.bundles[1]) == ["text/plain", "text/html"]
-    assert "lower, × 0.5" in shown.bundles[1]["text/html"]
-    Prediction("cache", "step_s", "reads")._ipython_display_()
     assert list(shown.bundles[2]) == ["text/plain", "text/html"]
+    assert "lower, × 0.5" in shown.bundles[2]["text/html"]
+    assert shown.bundles[3] == {"text/plain": ""}
+    Prediction("cache", "step_s", "reads")._ipython_display_()
+    assert list(shown.bundles[4]) == ["text/plain", "text/html"]
 
 
 def test_a_notebook_that_nobody_clicks_in_goes_on(shown):

@@ -31,11 +31,11 @@ def test_one_row_per_run():
         "waiting": "2.5 ms",
         "computing": "7.5 ms",
         "images/s": "5,000",
-        "memory per step": "3.0 MiB",
+        "memory of a step": "3.0 MiB",
         "validation accuracy": "87.5%",
         "status": "finished",
     }
-    assert (second["run"], second["status"], second["memory per step"]) == ("ram cache", "stopped", "n/a")
+    assert (second["run"], second["status"], second["memory of a step"]) == ("ram cache", "stopped", "n/a")
     assert "without the first step" in table.caption
     assert "SPEEDKIT_SMOKE" not in table.caption
 
@@ -44,7 +44,7 @@ def test_a_gpus_peak_stands_beside_what_was_counted():
     on_gpu, here = a_run(step_memory=2**20, peak_memory=3 * 2**20), a_run(peak_memory=5 * 2**20)
     on_gpu.machine = {"device": "cuda:0"}
     table = table_of_runs(on_gpu, here)
-    place = table.heading.index("memory per step")
+    place = table.heading.index("memory of a step")
     assert table.heading[place + 1] == "peak memory"
     assert [row[place : place + 2] for row in table.rows] == [["1.0 MiB", "3.0 MiB"], ["n/a", "n/a"]]
 

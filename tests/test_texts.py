@@ -160,7 +160,6 @@ def test_a_lesson_links_to_its_page_and_to_the_glossary(path):
     [
         ("06_caching.ipynb", "On one page", SUMMARIES, "caching"),
         ("02_early_stopping.ipynb", "best weights", GLOSSARY, "best weights"),
-        ("02_early_stopping.ipynb", "class board", GUIDE, "the class board"),
     ],
 )
 def test_in_jupyterlab_a_lesson_s_link_opens_its_text_at_its_heading(page, smoke_server, lesson, link, text, heading):
@@ -324,7 +323,7 @@ def ways_to_the_board(cells):
     ((at, names),) = [(at, found) for at, found in shown if found and cells[at].cell_type == "code"]
     text = "\n\n".join(cell.source for cell in cells[at + 1 :] if cell.cell_type == "markdown")
     text = re.split(r"^## ", text, maxsplit=1, flags=re.MULTILINE)[0]
-    lines = [line for line in text.splitlines() if "](guide.md#the-class-board)" in line]
+    lines = [line for line in text.splitlines() if "](board.ipynb)" in line]
     calls = [re.search(r"`sk\.share\((\w+), name=\"[^\"]+\", prediction=(\w+)\)`", line) for line in lines]
     return [call and call.groups() for call in calls], names.groups()[::-1]
 
@@ -335,7 +334,7 @@ def test_below_its_verdict_a_lesson_says_how_to_put_it_on_the_class_board(path):
     assert said == [names]
 
 
-BOARD = '[board](guide.md#the-class-board) `sk.share(result, name="Ada", prediction=guess)`'
+BOARD = '[board](board.ipynb) `sk.share(result, name="Ada", prediction=guess)`'
 
 
 @pytest.mark.parametrize(
@@ -344,7 +343,7 @@ BOARD = '[board](guide.md#the-class-board) `sk.share(result, name="Ada", predict
         "Words.",
         BOARD.replace("guess", "prediction"),
         BOARD.replace("result", "pair"),
-        BOARD.replace("#the-class-board", ""),
+        BOARD.replace("board.ipynb", "guide.md"),
         f"## Make it lose\n\n{BOARD}",
     ],
     ids=["none", "another prediction", "another result", "no link", "elsewhere"],

@@ -19,6 +19,7 @@ There is no score if the runs vary too much to tell, if there is no verdict (too
 technique compared), or if the guess was committed after the comparison had started.
 """
 
+import math
 import os
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,7 +31,7 @@ from markupsafe import Markup, escape
 from speedkit.classroom.guesses import Guess, moment, read_guess, score
 from speedkit.comparison.metrics import DIRECTIONS, LOWER, METRICS, SAME
 from speedkit.comparison.result import Comparison
-from speedkit.lab.display import html_for_each, show_widget
+from speedkit.lab.display import html_for_each, show_widget, style_sheet
 from speedkit.support.messages import N_, _
 from speedkit.support.table import Table
 
@@ -63,7 +64,7 @@ class Prediction:
         self.technique, self.metrics, self.case = technique, tuple(self._blank), case
         self.guesses: dict[str, Guess] = {}
         self.notes: list[str] = []
-        self._handles = []
+        self._shown = []  # what puts an ordinary output in the form's place
         for metric in self.metrics:
             self._recall(metric)
 
@@ -96,8 +97,8 @@ class Prediction:
                 _("{title}: you committed to “{guess}” before, and that stands.", title=_title(metric), guess=first)
             )
         if len(self.guesses) == len(self.metrics):
-            for handle in self._handles:
-                handle.update(self._bundle(), raw=True)
+            for replace in self._shown:
+                replace(self._bundle())
         return first
 
     def _recall(self, metric):
@@ -155,10 +156,9 @@ class Prediction:
         if len(self.guesses) == len(self.metrics):
             display(self._bundle(), raw=True)
             return
-        box = widgets.VBox([form.box for form in self.forms.values()])
+        box = widgets.VBox([style_sheet(), *(form.box for form in self.forms.values())])
         box.add_class("sk-prediction")
-        handle = show_widget(box, repr(self), display_id=True)
-        self._handles += [handle] if handle else []
+        self._shown.append(show_widget(box, repr(self)))
 
 
 class Form:
@@ -168,32 +168,40 @@ class Form:
         self.prediction, self.metric = prediction, metric
         options = [(_(direction), direction) for direction in DIRECTIONS]
         self.direction = widgets.ToggleButtons(options=options, value=None, style={"button_width": "80px"})
-        common = {"style": {"description_width": "initial"}, "layout": {"width": "340px"}, "disabled": True}
+        common = {"style": {"description_width": "initial"}, "disabled": True}
         common["continuous_update"] = False  # else a click on Commit could overtake a value on its way
-        if METRICS[metric].is_ratio:
-            # from 1.07 to 1,024 times; ten steps double it
-            self.size = widgets.FloatLogSlider(
-                value=2.0, base=2, min=0.1, max=10, step=0.1, description=_("by a factor of"), **common
-            )
-        else:
-            self.size = widgets.FloatSlider(
-                value=1.0, min=0.1, max=50.0, step=0.1, description=_("by how many points"), **common
-            )
+        if METRICS[metric].is_ratio:  # from 1.07 to 1,024 times; ten steps double it
+            scale = {"value": 2.0, "base": 2, "min": 0.1, "max": 10, "step": 0.1, "description": _("by a factor of")}
+        else:  # from 0.1 to 50 points; ten steps double it
+            scale = {"value": 1.0, "base": 2, "min": math.log2(0.1), "max": math.log2(50), "step": 0.1}
+            scale["description"] = _("by how many points")
+        self.size = widgets.FloatLogSlider(**scale, readout=False, layout={"width": "290px"}, **common)
+        least, most = scale["base"] ** scale["min"], scale["base"] ** scale["max"]
+        number = {"value": scale["value"], "min": least, "max": most, "step": 0.1, "layout": {"width": "80px"}}
+        self.number = widgets.BoundedFloatText(**number, **common)  # the same, to type
         self.button = widgets.Button(description=_("Commit"), button_style="primary", disabled=True)
         self.line = widgets.HTML()
         self.box = widgets.VBox(
             [
                 widgets.HTML(Markup("<b>{}</b>{}").format(_title(metric), _(", with the technique on:"))),
-                widgets.HBox([self.direction, self.size, self.button], layout={"flex_flow": "row wrap"}),
+                widgets.HBox([self.direction, self.size, self.number, self.button], layout={"flex_flow": "row wrap"}),
                 self.line,
             ]
         )
-        for name in ("direction", "size", "button", "line"):
+        for name in ("direction", "size", "number", "button", "line"):
             getattr(self, name).add_class(f"sk-predict-{name}")
         self.direction.observe(self._refresh, "value")
-        self.size.observe(self._refresh, "value")
+        self.size.observe(self._slid, "value")
+        self.number.observe(self._typed, "value")
         self.button.on_click(self._commit)
         self._refresh()
+
+    def _slid(self, change):
+        self.number.value = float(f"{change.new:.3g}")
+        self._refresh()
+
+    def _typed(self, change):
+        self.size.value = change.new
 
     def _value(self):
         if self.direction.value == SAME:
@@ -206,7 +214,7 @@ class Form:
     def _refresh(self, __=None):
         guess, chosen = self.prediction.guesses.get(self.metric), self.direction.value
         self.direction.disabled = guess is not None
-        self.size.disabled = guess is not None or chosen in (None, SAME)
+        self.size.disabled = self.number.disabled = guess is not None or chosen in (None, SAME)
         self.button.disabled = guess is not None or chosen is None
         if guess is not None:
             text = _("Committed: {guess}.", guess=guess)

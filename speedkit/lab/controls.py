@@ -1,10 +1,14 @@
 """The widgets of a panel: one for each field of a recipe."""
 
+from types import NoneType
+from typing import get_args
+
 import ipywidgets as widgets
 
-from speedkit.recipe import SWITCHES, TITLES
-from speedkit.support.messages import _
+from speedkit.recipe import SWITCHES, TITLES, Recipe
+from speedkit.support.messages import Message, _, whole
 from speedkit.support.strict import choices
+from speedkit.support.typed import parse
 
 PATIENCE = (1, 2, 3, 5, 10)
 MOST_WORKERS = 64  # that a recipe may have
@@ -19,9 +23,10 @@ def control_for(name, recipe, cores):
         "data": ["fashion-mnist", "jpeg", "sqlite"],
     }
     options = suggested.get(name) or choices(field)
-    title = _(TITLES.get(name, name.replace("_", " ").capitalize()))
+    title = title_of(name)
     layout, style = {"width": "auto"}, {"description_width": "initial"}
-    common = {"description": title, "layout": layout, "style": style, "tooltip": _(field.description)}
+    tooltip = "tooltip" if widgets.Text.class_traits().get("tooltip") else "description_tooltip"  # ipywidgets 8, 7
+    common = {"description": title, "layout": layout, "style": style, tooltip: _(field.description)}
     if options:
         control = widgets.Dropdown(options=[(value_label(name, option), option) for option in options], **common)
     else:
@@ -43,6 +48,63 @@ def set_control(control, value):
     if value not in [option for __, option in options]:
         control.options = sorted([*options, (value_label(control.field, value), value)], key=lambda option: option[1])
     control.value = value
+
+
+def title_of(name):
+    """What a panel calls a field."""
+    return _(TITLES.get(name, name.replace("_", " ").capitalize()))
+
+
+def read_controls(controls, recipe) -> dict:
+    """The values of controls by the names of their fields; of a panel whose other fields are those of ``recipe``.
+
+    Raises:
+        ValueError: a text is not possible; the message says what is, in the panel's words, and the control is marked.
+    """
+    values = {}
+    for name, control in controls.items():
+        if isinstance(control, widgets.Text):
+            values[name] = _read_text(control)
+        else:
+            values[name] = control.value or None if name == "early_stopping" else control.value  # a list holds no None
+    batch = values.get("batch_size", recipe.batch_size)
+    if (values.get("subset") or batch) < batch:
+        raise _refused(controls["subset"], least=batch)
+    return values
+
+
+def _read_text(control):
+    control.remove_class("sk-wrong")
+    text = control.value.strip()
+    if text == control.nothing and NoneType in get_args(Recipe.model_fields[control.field].annotation):
+        return None
+    try:
+        return parse(Recipe, control.field, text)
+    except ValueError as error:
+        raise _refused(control, error=error) from None
+
+
+def _refused(control, least=None, error=None):
+    """What a control may hold, as an error. ``least``: if it is not the field's own; ``error``: what parsing said."""
+    control.add_class("sk-wrong")
+    field = Recipe.model_fields[control.field]
+    ends = {end: getattr(rule, end) for rule in field.metadata for end in ("ge", "le") if hasattr(rule, end)}
+    if len(ends) < 2:  # not a number
+        return error
+    kinds = get_args(field.annotation) or (field.annotation,)
+    ends = {"low": whole(least or ends["ge"]), "high": whole(ends["le"])}
+    if int in kinds:
+        allowed = Message("a whole number from {low} to {high}", **ends)
+    else:
+        allowed = Message("a number from {low} to {high}", **ends)
+    values = {"title": title_of(control.field), "text": control.value.strip(), "allowed": allowed}
+    if NoneType not in kinds:
+        return ValueError(Message("{title}: “{text}” is not possible. Enter {allowed}.", **values))
+    return ValueError(
+        Message(
+            "{title}: “{text}” is not possible. Enter {allowed}, or “{nothing}”.", nothing=control.nothing, **values
+        )
+    )
 
 
 def value_label(name, value):

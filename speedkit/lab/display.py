@@ -23,14 +23,24 @@ def html_for_each(html: str, texts) -> Markup:
     return Markup("").join(Markup(html).format(text) for text in texts)
 
 
-def show_widget(box: widgets.Widget, words: str, **options):
-    """Displays a widget, and ``words`` where there are no widgets: in a saved notebook, on paper.
+def show_widget(box: widgets.Widget, words: str):
+    """Displays a widget, ``words`` where there are no widgets, and how to use it in a notebook that is opened again.
 
-    Returns the display's handle if ``options`` contain ``display_id=True``, else None.
+    There, front ends show only that the widget is gone. Below one that is alive, the style sheet hides the sentence.
+
+    Returns a function that puts an ordinary output, a dict of MIME types, in the widget's place.
     """
-    mimebundle = box._repr_mimebundle_()
-    bundle, metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle, {})
-    return display(bundle | {"text/plain": words}, metadata=metadata, raw=True, **options)
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}  # as ipywidgets 7 and 8 write it
+    shown = {"application/vnd.jupyter.widget-view+json": view, "text/plain": words}
+    sentence = {"text/plain": _("In a notebook that was opened again, run this cell first.")}
+    handles = [display(output, raw=True, display_id=True) for output in (shown, sentence)]
+
+    def replace(bundle):
+        for handle, output in zip(handles, (bundle, {"text/plain": ""}), strict=True):
+            if handle is not None:  # outside a notebook there is none
+                handle.update(output, raw=True)
+
+    return replace
 
 
 def show_whole(comparison: Comparison):

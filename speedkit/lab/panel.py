@@ -2,8 +2,6 @@
 
 import threading
 import time
-from types import NoneType
-from typing import get_args
 
 import ipywidgets as widgets
 from IPython.display import display
@@ -11,7 +9,7 @@ from markupsafe import Markup
 
 from speedkit import hardware
 from speedkit.lab import chart
-from speedkit.lab.controls import control_for, set_control
+from speedkit.lab.controls import control_for, read_controls, set_control
 from speedkit.lab.display import html_for_each, show_widget, style_sheet
 from speedkit.lab.live import live
 from speedkit.lab.other_work import OtherWork
@@ -19,7 +17,6 @@ from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_t
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import Run
 from speedkit.support.messages import _, message_of, ngettext, whole
-from speedkit.support.typed import parse
 from speedkit.support.units import percent, seconds
 from speedkit.tasks import Progress
 from speedkit.train import warm_up_torch
@@ -129,16 +126,7 @@ class Panel:
         Raises:
             ValueError: a control holds a value that is not allowed.
         """
-        values = {}
-        for name, control in self.controls.items():
-            value = control.value
-            if isinstance(control, widgets.Text):
-                text = value.strip()
-                optional = NoneType in get_args(Recipe.model_fields[name].annotation)
-                value = None if optional and text == control.nothing else parse(Recipe, name, text)
-            values[name] = value
-        values["early_stopping"] = values["early_stopping"] or None  # a list cannot hold None
-        return self.recipe.but(**values)
+        return self.recipe.but(**read_controls(self.controls, self.recipe))
 
     def _clicked_run(self):
         if not self.run_button.disabled:  # a second quick click arrives when the run has begun
@@ -273,7 +261,7 @@ class Panel:
         sends its state, all of them do, Run last: their messages are then handled on one thread, in order.
         """
         for widget in (*self.controls.values(), self.run_button):
-            widget.send_state("tooltip")
+            widget.send_state("description")
 
     # Showing
 

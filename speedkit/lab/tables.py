@@ -52,7 +52,7 @@ def table_of_runs(*runs: Run) -> Table:
     same = {name: getattr(Recipe(), name) for name in differing}  # a label need not repeat what a column says
     alike = [Run(run.recipe.model_copy(update=same), run.name) for run in runs]
     heading = [_("run"), *(_(TITLES[name]) for name in differing)]
-    heading += [_("time per step"), _("waiting"), _("computing"), "images/s", _("memory per step")]
+    heading += [_("time per step"), _("waiting"), _("computing"), "images/s", _("memory of a step")]
     on_gpu = any(not run.memory_is_of_processes for run in runs)
     heading += [*([_("peak memory")] if on_gpu else []), _("validation accuracy"), _("status")]
     rows = [

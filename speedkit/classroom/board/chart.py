@@ -182,6 +182,8 @@ def effect_words(row: Outcome) -> str:
     """An effect with its interval, if there is one."""
     if row.low is None:
         return amount(row, row.effect)
+    if METRICS[row.metric].exact:
+        return f"{amount(row, row.effect)} ({_('exact')})"
     low, high = (amount(row, end).removeprefix("× ") for end in (row.low, row.high))
     between = _("{low} to {high}", low=low, high=high)
     return f"{amount(row, row.effect)} ({between})"
@@ -333,7 +335,7 @@ def _legend(painted, by_name, shown, top):
         keys.append((_hollow(0, 0), _("predicted")))
     if any(row.predicted not in ("", SAME) and row.predicted_size is None for row in outcomes):
         keys.append((_arrow(0, 0, 1, hollow=True), _("predicted, direction only")))
-    if any(row.low is not None for row in outcomes):
+    if any(row.low is not None and not METRICS[row.metric].exact for row in outcomes):
         bar = draw.path("M-20 0h40", stroke="currentColor", stroke_width=9, stroke_opacity=0.45)
         keys.append((bar, _("95 % interval")))
     parts, row = [], 0
@@ -454,6 +456,7 @@ def _footnotes(every, shown):
             notes.append(
                 _("Effect: with the technique - without it, on the same machine. Shaded: less than half a point.")
             )
+    if any(seen.row.low is not None and not METRICS[seen.row.metric].exact for seen in shown):
         notes.append(
             _("Each interval is for one machine. Of twenty machines with no real difference, one on average shows one.")
         )

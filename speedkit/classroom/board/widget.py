@@ -271,7 +271,8 @@ class Sharing:
         self.button.on_click(self._share)
         found = ", ".join(chart.technique_title(technique) for technique in saved_comparisons().comparisons)
         self._say([_("Saved by your lessons: {found}.", found=found) if found else _nothing_saved()])
-        self.box = widgets.VBox([widgets.HBox([self.name, self.button], layout={"flex_flow": "row wrap"}), self.line])
+        row = widgets.HBox([self.name, self.button], layout={"flex_flow": "row wrap"})
+        self.box = widgets.VBox([style_sheet(), row, self.line])
         self.box.add_class("sk-sharing")
 
     def _share(self, __=None):

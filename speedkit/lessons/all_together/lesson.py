@@ -150,11 +150,11 @@ class Trials:
                     seconds(wait),
                     seconds(step - wait),
                     seconds(run.scalars.get("prepare_s")),
-                    size(run.scalars.get("peak_memory")),
+                    size(run.scalars.get("step_memory")),
                 ]
             )
         heading = ["one change", f"time of {number(count)} steps", "relative time", "waiting share"]
-        heading += ["waiting per step", "computing per step", "before the first step", "peak memory"]
+        heading += ["waiting per step", "computing per step", "before the first step", "memory of a step"]
         times = "One run each" if self.rounds == 1 else f"The fastest of {self.rounds} runs each"
         caption = f"{times}, on top of: {_label(self.recipe)}. Not compared in pairs: a hint of what to compare next."
         smoke = any(run.smoke for run in self.runs.values())
