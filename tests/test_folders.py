@@ -132,14 +132,24 @@ def test_pictures_in_folders_below_a_class_count_for_it(tmp_path):
     assert found.classes == CLASSES
 
 
-def test_empty_classes_and_pictures_in_no_class_are_said(tmp_path):
+@pytest.mark.parametrize("names", [("bird",), ("bird", "ant"), ("bird/below",)], ids=str)
+def test_empty_class_folders_are_refused_by_name(tmp_path, names):
     fill(tmp_path)
-    (tmp_path / "triangle").mkdir()
-    (tmp_path / "star").mkdir()
-    (tmp_path / "star" / "a.heic").touch()
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "bird" / ".DS_Store").touch()
+    told = ", ".join(sorted({name.partition("/")[0] for name in names}))
+    assert refusal(tmp_path) == f"{tmp_path} has empty class folders ({told}): fill or remove them."
+
+
+def test_folders_without_a_picture_and_pictures_in_no_class_are_said(tmp_path):
+    fill(tmp_path)
+    for name in ("triangle/a.xml", "star/a.heic"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
     Image.new("L", (8, 8)).save(tmp_path / "loose.png")
     assert loaded(tmp_path).notes == (
-        "12 pictures in 2 classes (circle, square); 1 file left out (.heic).",
+        "12 pictures in 2 classes (circle, square); 2 files left out (.heic, .xml).",
         "1 picture was left out because it is in no class folder (" + str(tmp_path / "loose.png") + ").",
         "2 folders were left out because there is no picture in them (star, triangle).",
     )

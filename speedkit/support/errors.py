@@ -1,16 +1,10 @@
 """The errors that training and comparing raise, in addition to Python's own, and what to do after one."""
 
 import gc
-import json
 import traceback
 from contextlib import contextmanager
 
 import torch
-from torch.utils.data import get_worker_info
-
-from speedkit.support.messages import Message
-
-FROM_WORKER = "speedkit says as JSON: "
 
 
 class CannotRun(ValueError):
@@ -20,18 +14,18 @@ class CannotRun(ValueError):
 class DataError(ValueError):
     """Images are missing or damaged; the message names the file and says how to get it back.
 
-    Of a worker's error, torch hands on only the text of its traceback: there the sentence is JSON, and is read again.
+    Of a worker's error, torch hands on only the text of its traceback: the sentence is found in there.
     """
 
     def __init__(self, sentence: str):
-        before, __, stored = sentence.rpartition(FROM_WORKER)
-        super().__init__(Message.from_json(json.JSONDecoder().raw_decode(stored)[0]) if before else sentence)
+        from speedkit.support.from_worker import found  # here, because most trainings raise none
+
+        super().__init__(found(sentence))
 
     def __str__(self):
-        (sentence,) = self.args
-        if get_worker_info() is None:
-            return sentence
-        return FROM_WORKER + json.dumps(sentence.to_json() if isinstance(sentence, Message) else sentence)
+        from speedkit.support.from_worker import told
+
+        return told(*self.args)
 
 
 class NotFinite(ArithmeticError):

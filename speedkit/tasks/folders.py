@@ -43,7 +43,8 @@ class Folder:
 
     path: Path
     classes: dict = field(default_factory=dict)
-    empty: list = field(default_factory=list)  # folders without a picture
+    empty: list = field(default_factory=list)  # folders without a file
+    without: list = field(default_factory=list)  # folders without a picture
     left_out: Counter = field(default_factory=Counter)
     loose: list = field(default_factory=list)  # pictures in no class folder
 
@@ -67,6 +68,9 @@ def found_in(path: Path) -> Folder:
         else:
             why = Message("{names} are called like the parts of a split, not like classes", names=names)
         raise _not_classes(path, why, _meant(folder))
+    if folder.empty:
+        words = N_("{path} has empty class folders ({names}): fill or remove them.")
+        raise DataError(Message(words, path=shown(path), names=_listed(folder.empty)))
     return folder
 
 
@@ -89,13 +93,13 @@ def notes(folder: Folder) -> tuple:
                 example=shown(folder.loose[0]),
             )
         )
-    if folder.empty:
+    if folder.without:
         said.append(
             plural_message(
                 "{n} folder was left out because there is no picture in it ({names}).",
                 "{n} folders were left out because there is no picture in them ({names}).",
-                len(folder.empty),
-                names=_listed(folder.empty),
+                len(folder.without),
+                names=_listed(folder.without),
             )
         )
     return tuple(said)
@@ -124,13 +128,13 @@ def _looked_into(path):
         if not _is(entry.is_dir):
             _sort(entry, extensions, folder.loose, folder.left_out)
             continue
-        pictures = []
-        for inside in _files_below(entry.path, set()):
-            _sort(inside, extensions, pictures, folder.left_out)
+        pictures, files = [], list(_files_below(entry.path, set()))
+        for file in files:
+            _sort(file, extensions, pictures, folder.left_out)
         if pictures:
             folder.classes[entry.name] = pictures
         else:
-            folder.empty.append(entry.name)
+            (folder.without if files else folder.empty).append(entry.name)
     return folder
 
 
