@@ -121,6 +121,17 @@ def test_one_bit_palettes_and_print_colours():
     assert np.abs(pixels(ycbcr) - np.array([20.0, 200, 90])).max() <= 3
 
 
+MODES = ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F"]
+MODES += ["LA", "PA", "RGBX", "RGBa", "La", "I;16", "I;16L", "I;16B", "I;16N"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_there_is_no_mode_that_fails_or_warns(mode):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decoding.squared(Image.new(mode, (8, 8)), 8).shape == (3, 8, 8)
+
+
 def test_lab_colours():
     red = Image.new("RGB", (8, 8), (220, 30, 40))
     lab = ImageCms.profileToProfile(

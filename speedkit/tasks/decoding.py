@@ -48,7 +48,8 @@ def squared(image, image_size: int, span: tuple | None = None, done: Counter | N
         image = _scaled(image, span)
         what["scaled"] += 1
     elif image.has_transparency_data:
-        image, transparent = _on_ground(image.convert("RGBA"))
+        whole = image.convert("LA") if image.mode == "La" else image  # Pillow knows no shorter way
+        image, transparent = _on_ground(whole.convert("RGBA"))
         what["ground"] += transparent
     elif image.mode == "LAB":
         image = ImageCms.profileToProfile(
