@@ -8,6 +8,7 @@ Source: ``torch.distributed._tools.mem_tracker``. It is private to torch: where 
 is not available.
 """
 
+import threading
 from functools import lru_cache
 
 import torch
@@ -74,7 +75,7 @@ def _count(recipe, shape, classes, kind):
         optimizer, __ = optimization(recipe, model, 1)
         images = torch.zeros((recipe.batch_size, *shape), dtype=torch.uint8)
         labels = torch.zeros(recipe.batch_size, dtype=torch.int64)
-        tracker = MemTracker()
+        tracker = _only_here(MemTracker(), optimizer)
         tracker.track_external(model, optimizer, images, labels)
         with tracker:
             for __ in range(2):
@@ -97,3 +98,27 @@ def _count(recipe, shape, classes, kind):
     scalars["step_memory_optimizer"] -= passing
     scalars["step_memory_temporary"] += passing
     return {"step_memory": sizes["Total"]} | scalars
+
+
+def _only_here(tracker, optimizer):
+    """The tracker without its hooks on all modules and optimizers of the process: other threads may train meanwhile."""
+    here, modules = threading.get_ident(), tracker._mod_tracker
+
+    def if_here(hook):
+        return lambda *args: hook(*args) if threading.get_ident() == here else None
+
+    def step_ends(*_):
+        tracker._track_optimizer_states(_MemRefType.OPT, optimizer)
+        tracker._in_opt = False
+
+    def register():
+        tracker._optimizer_hook_handles = (
+            optimizer.register_step_pre_hook(lambda *_: setattr(tracker, "_in_opt", True)),
+            optimizer.register_step_post_hook(step_ends),
+        )
+
+    from torch.distributed._tools.mem_tracker import _MemRefType
+
+    modules._fw_pre_hook, modules._fw_post_hook = if_here(modules._fw_pre_hook), if_here(modules._fw_post_hook)
+    tracker._register_global_optimizer_hook = register
+    return tracker

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -118,6 +119,32 @@ def test_counting_leaves_torch_as_it_was():
         assert not torch.is_grad_enabled()
     assert torch.equal(torch.rand(1), expected)
     assert not torch.nn.modules.module._global_forward_hooks
+
+
+def test_a_network_that_trains_in_another_thread_meanwhile_is_left_alone():
+    alone, wrong, over = step_memory(Recipe(), GREY, 10, "cpu"), [], threading.Event()
+
+    def work():
+        network = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+        try:
+            while not over.is_set():
+                optimizer.zero_grad()
+                network(torch.ones(4, 8)).sum().backward()
+                optimizer.step()
+        except Exception as error:
+            wrong.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for __ in range(5):
+            counted._counted.cache_clear()
+            assert step_memory(Recipe(), GREY, 10, "cpu") == alone
+    finally:
+        over.set()
+        thread.join()
+    assert not wrong
 
 
 @pytest.mark.parametrize("broken", ["missing", "another kind of tensor", "raises"])
