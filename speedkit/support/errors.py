@@ -48,7 +48,7 @@ def releasing():
             error.add_note(words)
         release(error)
         if isinstance(error, CannotRun | DataError):  # a sentence, to which the way that it came adds nothing
-            raise type(error)(*error.args) from None
+            raise error.with_traceback(None) from None
         raise
 
 
