@@ -47,8 +47,8 @@ def releasing():
         if (words := advice(error)) and not isinstance(error, ValueError):
             error.add_note(words)
         release(error)
-        if isinstance(error, CannotRun | DataError):  # a sentence, to which the way that it came adds nothing
-            raise error.with_traceback(None) from None
+        if type(error) in (CannotRun, DataError):  # a sentence, to which the way that it came adds nothing
+            raise type(error)(*error.args) from None
         raise
 
 
