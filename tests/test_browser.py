@@ -112,6 +112,7 @@ def test_a_lesson_is_predicted_and_its_panel_runs(lesson, path):
     commits = button(form, "Commit")
     expect(commits.first).to_be_visible()
     count = commits.count()
+    expect(form.get_by_role("spinbutton", name="by ")).to_have_count(count)  # each field for a number has a name
     for i in range(count):
         expect(commits.nth(i)).to_be_disabled()
         button(form.locator(".sk-predict-direction").nth(i), "lower").click()
@@ -194,6 +195,7 @@ def test_failures_are_said_in_the_panel_and_the_next_run_works(notebook):
     page.get_by_label("Epochs").fill("abc")
     button(page, "Run").click()
     expect(alert).to_have_text("Epochs: “abc” is not possible. Enter a whole number from 1 to 10,000.")
+    expect(page.get_by_label("Epochs")).to_have_css("box-shadow", re.compile(r"rgb\(211, 47, 47\)"))
     expect(button(page, "Run")).to_be_enabled()
     page.get_by_label("Epochs").fill("1")
 

@@ -170,15 +170,14 @@ class Form:
         self.direction = widgets.ToggleButtons(options=options, value=None, style={"button_width": "80px"})
         common = {"style": {"description_width": "initial"}, "disabled": True}
         common["continuous_update"] = False  # else a click on Commit could overtake a value on its way
-        if METRICS[metric].is_ratio:  # from 1.07 to 1,024 times; ten steps double it
-            scale = {"value": 2.0, "base": 2, "min": 0.1, "max": 10, "step": 0.1, "description": _("by a factor of")}
-        else:  # from 0.1 to 50 points; ten steps double it
-            scale = {"value": 1.0, "base": 2, "min": math.log2(0.1), "max": math.log2(50), "step": 0.1}
-            scale["description"] = _("by how many points")
-        self.size = widgets.FloatLogSlider(**scale, readout=False, layout={"width": "290px"}, **common)
-        least, most = scale["base"] ** scale["min"], scale["base"] ** scale["max"]
-        number = {"value": scale["value"], "min": least, "max": most, "step": 0.1, "layout": {"width": "80px"}}
-        self.number = widgets.BoundedFloatText(**number, **common)  # the same, to type
+        if METRICS[metric].is_ratio:
+            common["description"], common["value"], least, most = _("by a factor of"), 2.0, 2**0.1, 2**10
+        else:
+            common["description"], common["value"], least, most = _("by how many points"), 1.0, 0.1, 50
+        scale = {"base": 2, "min": math.log2(least), "max": math.log2(most), "step": 0.1}  # ten steps double it
+        self.size = widgets.FloatLogSlider(readout=False, layout={"width": "290px"}, **scale, **common)
+        # The same, to type; its description is for screen readers.
+        self.number = widgets.BoundedFloatText(min=least, max=most, step=0.1, layout={"width": "80px"}, **common)
         self.button = widgets.Button(description=_("Commit"), button_style="primary", disabled=True)
         self.line = widgets.HTML()
         self.box = widgets.VBox(
