@@ -102,6 +102,8 @@ def _count(recipe, shape, classes, kind):
 
 def _only_here(tracker, optimizer):
     """The tracker without its hooks on all modules and optimizers of the process: other threads may train meanwhile."""
+    from torch.distributed._tools.mem_tracker import _MemRefType
+
     here, modules = threading.get_ident(), tracker._mod_tracker
 
     def if_here(hook):
@@ -116,8 +118,6 @@ def _only_here(tracker, optimizer):
             optimizer.register_step_pre_hook(lambda *_: setattr(tracker, "_in_opt", True)),
             optimizer.register_step_post_hook(step_ends),
         )
-
-    from torch.distributed._tools.mem_tracker import _MemRefType
 
     modules._fw_pre_hook, modules._fw_post_hook = if_here(modules._fw_pre_hook), if_here(modules._fw_post_hook)
     tracker._register_global_optimizer_hook = register

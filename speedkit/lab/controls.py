@@ -1,14 +1,11 @@
 """The widgets of a panel: one for each field of a recipe."""
 
-from types import NoneType
-from typing import get_args
-
 import ipywidgets as widgets
 
 from speedkit.recipe import SWITCHES, TITLES, Recipe
 from speedkit.support.messages import Message, _, whole
 from speedkit.support.strict import choices
-from speedkit.support.typed import parse
+from speedkit.support.typed import may_be_none, numbers_allowed, parse
 
 PATIENCE = (1, 2, 3, 5, 10)
 MOST_WORKERS = 64  # that a recipe may have
@@ -25,7 +22,7 @@ def control_for(name, recipe, cores):
     options = suggested.get(name) or choices(field)
     title = title_of(name)
     layout, style = {"width": "auto"}, {"description_width": "initial"}
-    tooltip = "tooltip" if widgets.Text.class_traits().get("tooltip") else "description_tooltip"  # ipywidgets 8, 7
+    tooltip = "tooltip" if "tooltip" in widgets.Text.class_traits() else "description_tooltip"  # ipywidgets 8, 7
     common = {"description": title, "layout": layout, "style": style, tooltip: _(field.description)}
     if options:
         control = widgets.Dropdown(options=[(value_label(name, option), option) for option in options], **common)
@@ -76,7 +73,7 @@ def read_controls(controls, recipe) -> dict:
 def _read_text(control):
     control.remove_class("sk-wrong")
     text = control.value.strip()
-    if text == control.nothing and NoneType in get_args(Recipe.model_fields[control.field].annotation):
+    if text == control.nothing and may_be_none(Recipe.model_fields[control.field]):
         return None
     try:
         return parse(Recipe, control.field, text)
@@ -88,17 +85,11 @@ def _refused(control, least=None, error=None):
     """What a control may hold, as an error. ``least``: if it is not the field's own; ``error``: what parsing said."""
     control.add_class("sk-wrong")
     field = Recipe.model_fields[control.field]
-    ends = {end: getattr(rule, end) for rule in field.metadata for end in ("ge", "le") if hasattr(rule, end)}
-    if len(ends) < 2:  # not a number
+    allowed = numbers_allowed(field, least, whole)
+    if not allowed:
         return error
-    kinds = get_args(field.annotation) or (field.annotation,)
-    ends = {"low": whole(least or ends["ge"]), "high": whole(ends["le"])}
-    if int in kinds:
-        allowed = Message("a whole number from {low} to {high}", **ends)
-    else:
-        allowed = Message("a number from {low} to {high}", **ends)
     values = {"title": title_of(control.field), "text": control.value.strip(), "allowed": allowed}
-    if NoneType not in kinds:
+    if not may_be_none(field):
         return ValueError(Message("{title}: “{text}” is not possible. Enter {allowed}.", **values))
     return ValueError(
         Message(

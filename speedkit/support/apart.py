@@ -21,6 +21,11 @@ FORMATS = {  # where the format of fp32 arithmetic is set: the names of backend 
     ("cuda", "conv"): torch.backends.cudnn.conv,
 }
 CUDNN = {"benchmark": False, "deterministic": False, "enabled": True}
+SET = (  # sets a setting, in the order of Apart's
+    torch.set_num_threads,
+    *(functools.partial(setattr, backend, "fp32_precision") for backend in FORMATS.values()),
+    *(functools.partial(setattr, torch.backends.cudnn, name) for name in CUDNN),
+)
 DEVICES = ("cpu", "cuda", "mps")
 PLAIN = (torch.float32, True, False, False, 0, False, 0)  # of what _found returns: torch's defaults
 
@@ -39,7 +44,7 @@ class Apart:
         if self.own is None:
             self.own = self._at_first(*self.outside)
         if self.own != self.outside:
-            self._set(self.own, self.outside)
+            _change(self.outside, self.own)
         if _found() != PLAIN or _all_warnings_are_errors(len(warnings.filters), *warnings.filters[:1]):
             self.undo = _make_plain()
         return self
@@ -49,7 +54,7 @@ class Apart:
         if self.undo is not None:
             self.undo.close()
         if self.own != self.outside:
-            self._set(self.outside, self.own)
+            _change(self.own, self.outside)
 
     def _settings(self):
         found = torch.get_num_threads(), *(torch._C._get_fp32_precision_getter(*names) for names in FORMATS)
@@ -59,18 +64,6 @@ class Apart:
         """The caller's threads and, on a GPU, formats: the techniques set their own. But no bf16 where fp32 is said."""
         cpu = ["ieee" if found not in ("none", "ieee") else found for found in others[:2]]
         return (threads, *cpu, *others[2:4], *(CUDNN.values() if self.cuda else ()))
-
-    def _set(self, settings, found):
-        """Sets what is not so yet: setting the same number of threads again makes a step some 4 % longer."""
-        if settings[0] != found[0]:
-            torch.set_num_threads(settings[0])
-        changes = [(value, value != now) for value, now in zip(settings[1:], found[1:], strict=True)]
-        for backend, (value, changes_it) in zip(FORMATS.values(), changes, strict=False):
-            if changes_it:
-                backend.fp32_precision = value
-        for name, (value, changes_it) in zip(CUDNN, changes[len(FORMATS) :], strict=False):
-            if changes_it:
-                setattr(torch.backends.cudnn, name, value)
 
 
 def records(generator):
@@ -93,6 +86,13 @@ def records(generator):
             with apart if not sys.is_finalizing() else contextlib.nullcontext():
                 generator.throw(error)
             raise
+
+
+def _change(found, wanted):
+    """Sets what is not so yet: setting the same number of threads again makes a step some 4 % longer."""
+    for put, now, value in zip(SET, found, wanted, strict=False):  # without a GPU, CUDNN's are left alone
+        if value != now:
+            put(value)
 
 
 def _found():

@@ -3,7 +3,6 @@
 import difflib
 import numbers
 from contextlib import suppress
-from types import NoneType
 from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -68,18 +67,12 @@ def sentence(error: ValidationError, model: type[BaseModel], name: str = "") -> 
 
 def _allowed(field):
     from speedkit.support.messages import Message
+    from speedkit.support.typed import may_be_none, numbers_allowed
 
     if few := choices(field) or field.examples:
         return " | ".join(str(choice) for choice in few if choice != "")
-    ends = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "le") if hasattr(rule, name)}
-    if len(ends) < 2:
-        return ""
-    kinds, ends = get_args(field.annotation) or (field.annotation,), {"low": ends["ge"], "high": ends["le"]}
-    if int in kinds:
-        allowed = Message("a whole number from {low} to {high}", **ends)
-    else:
-        allowed = Message("a number from {low} to {high}", **ends)
-    return Message("{allowed}, or None", allowed=allowed) if NoneType in kinds else allowed
+    allowed = numbers_allowed(field)
+    return Message("{allowed}, or None", allowed=allowed) if allowed and may_be_none(field) else allowed
 
 
 def _shown(value):

@@ -17,22 +17,8 @@ SYSTEM |= {"system volume information", "lost+found", "__pycache__", "@recycle",
 UNREADABLE = {"BUFR", "GRIB", "HDF5", "WMF", "MPEG", "EPS", "PDF"}  # Pillow knows them, but needs another program
 PARTS = {"train", "training", "trainval", "test", "testing", "val", "valid", "validation", "validate", "eval"}
 PARTS |= {"evaluation", "dev", "holdout", "traintest", "unlabeled", "unlabelled", "trainset", "testset", "valset"}
-AROUND = {
-    "set",
-    "data",
-    "dataset",
-    "images",
-    "image",
-    "imgs",
-    "img",
-    "pictures",
-    "photos",
-    "part",
-    "split",
-    "seg",
-    "the",
-}
-AROUND |= {"my", "folder", "files", "new", "old", "final", "raw", "processed", "subset", "all", "sub", "x"}
+AROUND = {"set", "data", "dataset", "images", "image", "imgs", "img", "pictures", "photos", "part", "split", "seg"}
+AROUND |= {"the", "my", "folder", "files", "new", "old", "final", "raw", "processed", "subset", "all", "sub", "x"}
 LISTED = 8  # names of classes in a sentence
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
 

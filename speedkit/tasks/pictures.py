@@ -15,16 +15,28 @@ from speedkit.tasks.decoding import decoded
 FILE_SIZE = 64  # pixels on each side of a picture from a file or database, unless the recipe says otherwise
 
 
-class Pictures(images.Source):
-    """Picture files, each cut to a square of ``image_size``. ``fix``: what to do about one that cannot be read.
+class Decoded(images.Source):
+    """Pictures that are decoded when they are read, each cut to a square of ``image_size``.
 
-    ``span``: the range of levels of the whole set, see :func:`decoding.squared`. ``found``: what is known of the set:
-    messages. ``done``: what was done to the pictures that were read in this process.
+    ``found``: what is known of the set: messages. ``done``: what was done to the pictures read in this process.
+    """
+
+    def __init__(self, labels: torch.Tensor, image_size: int):
+        self.labels, self.image_size, self.found, self.done = labels, image_size, (), Counter()
+
+    def notes(self) -> tuple:
+        return (*self.found, *decoding.notes(self.done))
+
+
+class Pictures(Decoded):
+    """Picture files. ``fix``: what to do about one that cannot be read.
+
+    ``span``: the range of levels of the whole set, see :func:`decoding.squared`.
     """
 
     def __init__(self, paths: list, labels: torch.Tensor, image_size: int, fix: str = decoding.REPLACE):
-        self.paths, self.labels, self.image_size, self.fix = paths, labels, image_size, fix
-        self.span, self.found, self.done = None, (), Counter()
+        super().__init__(labels, image_size)
+        self.paths, self.fix, self.span = paths, fix, None
 
     def read(self, position: int) -> torch.Tensor:
         path = self.paths[position]
@@ -35,9 +47,6 @@ class Pictures(images.Source):
 
     def identity(self) -> tuple:
         return decoding.versions(), self.image_size, self.span, stamps(self.paths)
-
-    def notes(self) -> tuple:
-        return (*self.found, *decoding.notes(self.done))
 
 
 def from_folder(recipe, path):

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,20 +15,15 @@ from speedkit.support.messages import N_, Message
 from speedkit.support.settings import data_folder
 from speedkit.tasks import Progress, decoding, images
 from speedkit.tasks.cache_file import digest, stamps
-from speedkit.tasks.pictures import FILE_SIZE, in_three
+from speedkit.tasks.pictures import FILE_SIZE, Decoded, in_three
 
 TRAIN = ("trainval", "train", "train-standard", "2021_train")  # names of parts, the first that there is
 TEST = ("test", "val", "valid", "validation", "2021_valid")  # a part without labels does not count
 LABELS = ("targets", "labels", "_labels", "y")  # attributes with a label for each picture
-PAIRS = (
-    "_samples",
-    "samples",
-    "imgs",
-    "index",
-    "_flat_character_images",
-)  # with a tuple for each, label and file in it
+PAIRS = ("_samples", "samples", "imgs", "index", "_flat_character_images")  # with a tuple for each: file and label
 FILES = ("_image_files", "_images", "images", *PAIRS)
 NAMES = ("classes", "categories", "all_categories", "class_names")  # of the classes
+OPTIONS = {"download": False, "loader": decoding.opened}
 SETTINGS = {"EMNIST": {"split": "balanced"}}  # of its six sets
 VIDEOS = N_("its items are videos")
 OTHER_CLASSES = N_("the classes of its test part are not those of its training part")
@@ -50,12 +44,12 @@ WHERE = N_("torchvision's {name}, picture {position}")
 MOST = 1000  # a larger label is not the position of a class without a name
 
 
-class Wrapped(images.Source):
-    """Some images of a torchvision dataset. ``name``: what torchvision calls it; ``done``: see :class:`Pictures`."""
+class Wrapped(Decoded):
+    """Some images of a torchvision dataset. ``name``: what torchvision calls it."""
 
     def __init__(self, name, dataset, positions: Sequence[int], labels: torch.Tensor, image_size: int):
-        self.name, self.dataset, self.positions, self.labels = name, dataset, positions, labels
-        self.image_size, self.found, self.done = image_size, (), Counter()
+        super().__init__(labels, image_size)
+        self.name, self.dataset, self.positions = name, dataset, positions
 
     def read(self, position: int) -> torch.Tensor:
         index = self.positions[position]
@@ -90,9 +84,6 @@ class Wrapped(images.Source):
             return super().identity()
         below = (os.path.join(folder, name) for folder, __, names in os.walk(root) for name in sorted(names))
         return *known, stamps(sorted(below))
-
-    def notes(self) -> tuple:
-        return (*self.found, *decoding.notes(self.done))
 
 
 def from_torchvision(recipe, name, root=None):
@@ -143,7 +134,7 @@ def _class_of(name):
 def _parts(name, dataset, root):
     """The training and the test part, or the whole set if it has none, and what torchvision calls them."""
     known = _parameters(dataset)
-    options = {option: value for option, value in _options().items() if option in known}
+    options = {option: value for option, value in OPTIONS.items() if option in known}
     make = partial(_made, name, root, partial(dataset, root, **options, **SETTINGS.get(name, {})))
     if "train" in known:
         return [make(train=True), make(train=False)], ("train=True", "train=False")
@@ -152,10 +143,6 @@ def _parts(name, dataset, root):
             found = [_first(name, make, argument, values) for values in (TRAIN, TEST)]
             return [part for part, __ in found], [f'{argument}="{value}"' for __, value in found]
     return [make()], ()
-
-
-def _options():
-    return {"download": False, "loader": decoding.opened}
 
 
 def _parameters(dataset):
@@ -179,25 +166,21 @@ def _made(name, root, dataset, **part):
     values = {"name": name, "root": decoding.shown(root)}
     try:
         return dataset(**part)
-    except (ValueError, KeyError, AssertionError) as error:
-        if part.keys() & {"split", "version"}:
+    except Exception as error:
+        if isinstance(error, ValueError | KeyError | AssertionError) and part.keys() & {"split", "version"}:
             raise _NoSuchPart from error
-        words, why = N_("torchvision's {name} in {root} is damaged ({why})."), decoding.reason(error)
-    except ImportError as error:
-        words, why = N_("torchvision's {name} needs a package that is not installed ({why})."), decoding.reason(error)
-    except (RuntimeError, OSError) as error:
-        why = decoding.reason(error)
-        if "install" in why:
+        why, missing = decoding.reason(error), isinstance(error, RuntimeError | OSError)
+        if isinstance(error, ImportError) or (missing and "install" in why):
             words = N_("torchvision's {name} needs a package that is not installed ({why}).")
-        else:
+        elif missing:
             why = why.split(". You can")[0].rstrip(".")
             words = N_(
                 "{name} is not in {root}, or not all of it is ({why}): download it there with torchvision first."
             )
-    except TypeError as error:
-        words, why = N_("torchvision's {name} cannot be opened ({why})."), decoding.reason(error)
-    except Exception as error:
-        words, why = N_("torchvision's {name} in {root} is damaged ({why})."), decoding.reason(error)
+        elif isinstance(error, TypeError):
+            words = N_("torchvision's {name} cannot be opened ({why}).")
+        else:
+            words = N_("torchvision's {name} in {root} is damaged ({why}).")
     raise DataError(Message(words, why=why, **values))
 
 

@@ -189,6 +189,10 @@ def effect_words(row: Outcome) -> str:
     return f"{amount(row, row.effect)} ({between})"
 
 
+def _has_interval(row):
+    return row.low is not None and not METRICS[row.metric].exact
+
+
 def predicted_words(row: Outcome) -> str:
     """What was predicted."""
     return _(row.predicted) + (f", {amount(row, row.predicted_size)}" if row.predicted_size is not None else "")
@@ -335,7 +339,7 @@ def _legend(painted, by_name, shown, top):
         keys.append((_hollow(0, 0), _("predicted")))
     if any(row.predicted not in ("", SAME) and row.predicted_size is None for row in outcomes):
         keys.append((_arrow(0, 0, 1, hollow=True), _("predicted, direction only")))
-    if any(row.low is not None and not METRICS[row.metric].exact for row in outcomes):
+    if any(map(_has_interval, outcomes)):
         bar = draw.path("M-20 0h40", stroke="currentColor", stroke_width=9, stroke_opacity=0.45)
         keys.append((bar, _("95 % interval")))
     parts, row = [], 0
@@ -456,7 +460,7 @@ def _footnotes(every, shown):
             notes.append(
                 _("Effect: with the technique - without it, on the same machine. Shaded: less than half a point.")
             )
-    if any(seen.row.low is not None and not METRICS[seen.row.metric].exact for seen in shown):
+    if any(_has_interval(seen.row) for seen in shown):
         notes.append(
             _("Each interval is for one machine. Of twenty machines with no real difference, one on average shows one.")
         )
