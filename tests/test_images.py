@@ -25,6 +25,7 @@ from speedkit.support.errors import DataError
 from speedkit.tasks import Progress
 from speedkit.tasks import images as data
 from speedkit.tasks import pictures as pictures_module
+from speedkit.tasks.data import correct
 from speedkit.train import fit
 
 SHIPPED = settings.REPOSITORY / "data"
@@ -172,7 +173,7 @@ def test_resizing_keeps_brightness():
 
 
 def test_fewer_images_than_a_batch_are_refused(quick, pictures):
-    with pytest.raises(DataError, match="32 training images, fewer than batch_size=33"):
+    with pytest.raises(DataError, match="32 training samples, fewer than batch_size=33"):
         loaded(Recipe(data=f"folder:{pictures}", batch_size=33))
 
 
@@ -607,4 +608,4 @@ def test_a_torchvision_data_set_of_one_image_is_refused(torchvision_has):
 
 def test_what_counts_as_correct():
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
-    assert data.correct(logits, torch.tensor([1, 1, 2])).item() == 2
+    assert correct(logits, torch.tensor([1, 1, 2])).item() == 2
