@@ -80,7 +80,7 @@ def test_every_layout_with_a_time_is_in_its_order(text):
     [
         ("", "shop.csv is empty: give a CSV file with users and items."),
         ("\n \n", "shop.csv is empty: give a CSV file with users and items."),
-        ("u,a\nu\nv,a\n", "Line 2 of shop.csv cannot be used: it has 1 columns, not 2."),
+        ("u,a\nu\nv,a\n", "Line 2 of shop.csv cannot be used: it has 1 column, not 2."),
         ("user,item\nu,a\n\nu,\n", "Line 4 of shop.csv cannot be used: the user or the item is empty."),
         (
             "u,a,1970-01-01\nu,b,yesterday\n",
@@ -88,7 +88,7 @@ def test_every_layout_with_a_time_is_in_its_order(text):
             "12:00:00.",
         ),
         ("u,a,1000\nu,b,nan\n", "Line 2 of shop.csv cannot be used: the time 'nan' is neither"),
-        ("word\nanother\n", "Line 1 of shop.csv cannot be used: it has 1 columns: name those of the user and the item"),
+        ("word\nanother\n", "Line 1 of shop.csv cannot be used: it has 1 column: name those of the user and the item"),
         ("a,b,c,d,e\n", "Line 1 of shop.csv cannot be used: it has 5 columns: name those of the user and the item"),
     ],
 )

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from speedkit.support.errors import DataError
-from speedkit.support.messages import N_, Message
+from speedkit.support.messages import N_, Message, plural_message
 from speedkit.support.settings import data_folder
 from speedkit.tasks.data import SPLIT_SEED, OnDevice, Source, bundled, drawn, held_out, prepared, split
 
@@ -224,7 +224,13 @@ def parsed(text: str, where: str) -> Ratings:
     pairs = np.empty((len(rows), 2), np.int64)
     for i, (line, row) in enumerate(rows):
         if len(row) < wanted:
-            raise _wrong(where, line, Message("it has {count} columns, not {wanted}", count=len(row), wanted=wanted))
+            raise _wrong(
+                where,
+                line,
+                plural_message(
+                    "it has {n} column, not {wanted}", "it has {n} columns, not {wanted}", len(row), wanted=wanted
+                ),
+            )
         user, item = row[columns["user"]], row[columns["item"]]
         if not (user and item):
             raise _wrong(where, line, N_("the user or the item is empty"))
@@ -244,8 +250,12 @@ def _named(heading):
 def _unnamed(rows, where):
     line, first = rows[0]
     if not 2 <= len(first) <= 4:
-        words = N_("it has {count} columns: name those of the user and the item in a heading, such as user,item")
-        raise _wrong(where, line, Message(words, count=len(first)))
+        why = plural_message(
+            "it has {n} column: name those of the user and the item in a heading, such as user,item",
+            "it has {n} columns: name those of the user and the item in a heading, such as user,item",
+            len(first),
+        )
+        raise _wrong(where, line, why)
     columns = {"user": 0, "item": 1}
     if len(first) == 4 or (len(first) == 3 and not all(_is_rating(row[2:3]) for __, row in rows[:100])):
         columns["time"] = len(first) - 1
