@@ -207,7 +207,7 @@ def looks_ahead(*recipes: Recipe) -> Table:
                 before, after = (model(given)[:, :, :half].float() for given in (inputs, changed))
             change, usual = float((after - before).abs().max()), float(before.std())
             said = "yes" if change > 1e-4 * usual else "no"
-            norm = "batch norm" if recipe.batchnorm else "no norm"
+            norm = "batch norm" if recipe.batchnorm else "no batch norm"
             rows.append([f"{recipe.model}, {norm}", mode, said, f"{change:.2g}", f"{usual:.2g}"])
     heading = ["network", "mode", "does it see later bytes?", "largest change of a logit", "their deviation"]
     return Table(heading, rows)
