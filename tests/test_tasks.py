@@ -207,6 +207,12 @@ def test_throughput_and_accuracy_are_in_the_units_of_the_task(generated, name, u
     assert 'data-series="trivial_accuracy"' in drawing
 
 
+def test_runs_of_another_task_are_not_on_the_axes(generated):
+    text, ratings = fit(small("text")), fit(small("ratings"))
+    assert chart.text(text, [ratings]) == chart.text(text)
+    assert "earlier, light augmentation" in chart.text(text, [ratings, fit(small("text", augment="light"))])
+
+
 def test_a_comparison_names_what_it_counts(generated):
     recipe = small("ratings")
     *_, found = comparing(recipe, recipe.but(cache="ram"), pairs=1)
@@ -333,7 +339,8 @@ def network(recipe, shape, classes, inputs=None):
 '''
 ROW = """    "parity": Task(
         sources=("parity",), networks=("bits",), fields=(), defaults={"model": "bits"}, without_norm={},
-        unit="sums/s", rate="sums per second: {rate}", accuracy="validation accuracy", reads="sums read",
+        unit="sums/s", rate="sums per second: {rate}", accuracy="validation accuracy",
+        target="time to {share}%", reads="sums read",
     ),
 """
 

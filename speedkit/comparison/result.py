@@ -257,8 +257,7 @@ class Comparison(Strict, frozen=False):
         effects, title = self.effects(metric), title_of(metric, self.baseline)
         if metric == "target_s" and self.target is not None:
             share = f"{self.target:.1%}"[:-1]
-            what = Message(task_of(self.baseline).accuracy)
-            title = Message("time to {share}% {what}, preparation included", share=share, what=what)
+            title = Message(task_of(self.baseline).target, share=share)
         if metric == "peak_memory" and self.reads_processes:
             title = N_("peak memory of the processes, libraries included")
         known = np.isfinite(effects)

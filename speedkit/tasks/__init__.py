@@ -32,6 +32,7 @@ class Task(NamedTuple):
     unit: str  # what is counted per second
     rate: str  # the title of that figure
     accuracy: str
+    target: str  # the title of the time until it is reached
     reads: str
     units: str = ""  # the field of a recipe that says how many units a sample has; "": one
 
@@ -45,6 +46,7 @@ IMAGES = Task(
     unit=N_("images/s"),
     rate=N_("images per second: {rate}"),
     accuracy=N_("validation accuracy"),
+    target=N_("time to {share}% validation accuracy, preparation included"),
     reads=N_("images read from the source while training"),
 )
 TEXT = Task(
@@ -61,6 +63,7 @@ TEXT = Task(
     unit=N_("bytes/s"),
     rate=N_("bytes per second: {rate}"),
     accuracy=N_("validation accuracy, next byte"),
+    target=N_("time to {share}% of next bytes right, preparation included"),
     reads=N_("windows read from the source while training"),
     units="context",
 )
@@ -73,6 +76,7 @@ RATINGS = Task(
     unit=N_("samples/s"),
     rate=N_("samples per second: {rate}"),
     accuracy=N_("validation hit@10"),
+    target=N_("time to {share}% validation hit@10, preparation included"),
     reads=N_("histories read from the source while training"),
 )
 TASKS = {"images": IMAGES, "text": TEXT, "ratings": RATINGS}

@@ -25,7 +25,8 @@ class Blobs(Source):
 
     def __init__(self, path: Path, first: int, labels: torch.Tensor, image_size: int):
         """first: the database's row for position 0."""
-        self.database, self.first, self.labels, self.image_size = Database(path), first, labels, image_size
+        self.path, self.database = path, Database(path)
+        self.first, self.labels, self.image_size = first, labels, image_size
 
     def read(self, position: int) -> torch.Tensor:
         try:
@@ -37,7 +38,7 @@ class Blobs(Source):
             raise self.database.damaged(error) from None
 
     def identity(self) -> tuple:
-        return decoding.versions(), self.image_size, self.first, stamps([self.database.path])
+        return decoding.versions(), self.image_size, self.first, stamps([self.path])
 
     def close(self):
         self.database.close()

@@ -197,7 +197,8 @@ def _new_trace(run, over, count, points, raw):
 
 
 def _all_traces(run, earlier):
-    earlier = list(earlier)[-EARLIER_RUNS:]
+    task = task_of(run.recipe)  # what another one counts and predicts does not belong on these axes
+    earlier = [each for each in earlier if task_of(each.recipe) is task][-EARLIER_RUNS:]
     points = EARLIER_POINTS if len(earlier) <= 3 else EARLIER_POINTS // 2
     return earlier, _trace(run, BANDED_POINTS, RAW_POINTS), [_trace(each, points) for each in earlier]
 
@@ -454,11 +455,12 @@ def _words(run, now, before, names):
         latest = trace.latest
         lines.append(
             _(
-                "earlier, {name}: {time} per step, {memory}, {rate} per second, validation accuracy {accuracy}",
+                "earlier, {name}: {time} per step, {memory}, {rate} {unit}, validation accuracy {accuracy}",
                 name=name,
                 time=seconds(latest["step_s"]),
                 memory=size(latest["memory"]),
                 rate=number(latest["images_per_s"]),
+                unit=_(task_of(run.recipe).unit),
                 accuracy=percent(latest["validation_accuracy"]),
             )
         )
