@@ -108,15 +108,17 @@ def switched(recipe: Recipe) -> dict[str, dict]:
 
 @dataclass(repr=False)
 class Teams:
-    """Comparisons by (technique, team). It shows itself as the table of all techniques by all teams."""
+    """Comparisons by (technique, team). It shows itself as the table of these techniques by all teams."""
 
     recipes: dict[str, Recipe]
+    techniques: tuple[str, ...] = tuple(METRICS)
     comparisons: dict[tuple[str, str], Comparison] = field(default_factory=dict)
 
     def table(self) -> Table:
         """One row per technique, one column per team: effect, interval and verdict."""
         rows = []
-        for technique, metric in METRICS.items():
+        for technique in self.techniques:
+            metric = METRICS[technique]
             cells = [self._cell(technique, metric, team) for team in self.recipes]
             rows.append([_(TITLES[technique]), _title(metric, self.recipes), *cells])
         smoke = any(each.smoke for each in self.comparisons.values())
@@ -152,7 +154,7 @@ def measure(recipes: dict[str, Recipe], techniques=tuple(METRICS), pairs: int = 
 
     For early stopping, each recipe gets few samples and many epochs: it is to have something to stop.
     """
-    found = Teams(recipes)
+    found = Teams(recipes, tuple(techniques))
     cells = [(technique, team) for technique in techniques for team in recipes]
     with tqdm(cells, unit="cell", file=sys.stdout, disable=not progress) as bar:
         for technique, team in bar:
