@@ -26,7 +26,7 @@ from speedkit.support.settings import learner_folder
 from speedkit.support.strict import choices
 from speedkit.support.typed import parse
 from speedkit.support.variables import processes
-from speedkit.tasks import Progress
+from speedkit.tasks import TASKS, Progress
 from speedkit.train import train
 
 KINDS = {bool: "on|off", int: "WHOLE", float: "NUMBER", str: "TEXT"}
@@ -39,19 +39,25 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s check | [--option value ...] [--out FOLDER]",
         description="Train one recipe, show where its time goes, and save the run as JSON. "
         "With 'check': say whether this machine is ready, or what to fix.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # the task of the data decides some defaults
     )
     for name, field in Recipe.model_fields.items():
         kind, *__ = get_args(field.annotation) or [field.annotation]  # the first of an optional field's two types
         options.add_argument(
             f"--{name.replace('_', '-')}",
-            default=field.default,
             type=partial(_typed, name),
-            help=field.description,
+            help=f"{field.description} (default: {_defaults(name)})",
             metavar=KINDS.get(kind) or "|".join(choices(field)),
         )
-    options.add_argument("--out", type=Path, default=learner_folder(), help="folder for the run's JSON file")
+    folder = learner_folder()
+    options.add_argument("--out", type=Path, default=folder, help=f"folder for the run's JSON file (default: {folder})")
     return options
+
+
+def _defaults(name):
+    first, *others = (getattr(Recipe(data=task.sources[0]), name) for task in TASKS.values())
+    more = zip(list(TASKS)[1:], others, strict=True)
+    return "".join([str(first), *(f"; {task}: {value}" for task, value in more if value != first)])
 
 
 def _typed(name, text):

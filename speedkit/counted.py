@@ -10,6 +10,7 @@ is not available.
 
 import threading
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -25,41 +26,56 @@ PARTS = {  # in the order of a stacked bar: the parts of MemTracker that each is
     "temporary": ("Temp",),
 }
 # The other fields change nothing here. (With the channels last, convolutions in 16 bits keep slightly more.)
-DECISIVE = ("model", "batch_size", "precision", "batchnorm", "optimizer", "channels_last")
+DECISIVE = ("data", "model", "batch_size", "precision", "batchnorm", "optimizer", "channels_last")
 NOT_COUNTED = N_("The memory of a training step cannot be counted with this version of torch ({error}).")
 
 
-def step_memory(recipe: Recipe, shape: tuple[int, int, int], classes: int, device: str) -> dict[str, float]:
+class Shapes(NamedTuple):
+    """The shapes of an input and of its label, the number type of inputs, and the number of classes."""
+
+    input: tuple[int, ...]
+    label: tuple[int, ...]
+    dtype: torch.dtype
+    classes: int
+
+    @classmethod
+    def of(cls, data) -> "Shapes":
+        """Those of a :class:`speedkit.tasks.data.Data`."""
+        inputs, labels = data.probe
+        return cls(tuple(inputs.shape[1:]), tuple(labels.shape[1:]), inputs.dtype, len(data.classes))
+
+
+def step_memory(recipe: Recipe, shapes: Shapes, device: str) -> dict[str, float]:
     """Bytes at the peak of a step, as scalars of a run: ``step_memory`` and, by part, ``step_memory_weights`` ...
 
     It is the second step of a new network, so that the optimizer has its state, and the gradients of the step before
-    are still there during forward. shape: (channels, height, width) of an image. {} if torch cannot count here.
+    are still there during forward. {} if torch cannot count here.
     """
-    return dict(_figures(recipe, shape, classes, device)[0])
+    return dict(_figures(recipe, shapes, device)[0])
 
 
 def record(run, data, device: str):
     """Writes the same into the scalars of a run; where torch cannot count, a note says why."""
-    found, why = _figures(run.recipe, data.shape, len(data.classes), device)
+    found, why = _figures(run.recipe, Shapes.of(data), device)
     run.scalars |= found
     if why:
         run.note(Message(NOT_COUNTED, error=why))
 
 
-def _figures(recipe, shape, classes, device):
-    decisive = recipe.but(**{name: getattr(Recipe(), name) for name in Recipe.model_fields if name not in DECISIVE})
-    return _counted(decisive, tuple(shape), classes, torch.device(device).type)
+def _figures(recipe, shapes, device):
+    decisive = Recipe(**{name: getattr(recipe, name) for name in DECISIVE}, subset=None)
+    return _counted(decisive, shapes, torch.device(device).type)
 
 
 @lru_cache(maxsize=256)
-def _counted(recipe, shape, classes, kind):
+def _counted(recipe, shapes, kind):
     try:
-        return _count(recipe, shape, classes, kind), ""
+        return _count(recipe, shapes, kind), ""
     except Exception as error:  # private parts of torch: any of them may change
         return {}, f"{type(error).__name__}: {error}"[:200]
 
 
-def _count(recipe, shape, classes, kind):
+def _count(recipe, shapes, kind):
     from torch._subclasses.fake_tensor import FakeTensorMode  # here, because it takes half a second
     from torch.distributed._tools.mem_tracker import MemTracker
 
@@ -68,20 +84,20 @@ def _count(recipe, shape, classes, kind):
 
     with FakeTensorMode(), torch.device(kind), torch.enable_grad():
         plain = recipe.but(channels_last=False)  # tensors without content cannot be moved, only made anew
-        model = new_network(plain, shape, classes, torch.zeros(shape[0]), torch.ones(shape[0])).train()
+        model = new_network(plain, shapes.input, shapes.classes).train()
         for weight in model.parameters():
             if recipe.channels_last and weight.ndim == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         optimizer, __ = optimization(recipe, model, 1)
-        images = torch.zeros((recipe.batch_size, *shape), dtype=torch.uint8)
-        labels = torch.zeros(recipe.batch_size, dtype=torch.int64)
+        inputs = torch.zeros((recipe.batch_size, *shapes.input), dtype=shapes.dtype)
+        labels = torch.zeros((recipe.batch_size, *shapes.label), dtype=torch.int64)
         tracker = _only_here(MemTracker(), optimizer)
-        tracker.track_external(model, optimizer, images, labels)
+        tracker.track_external(model, optimizer, inputs, labels)
         with tracker:
             for __ in range(2):
                 tracker.reset_mod_stats()
                 with torch.autocast(kind, AUTOCAST.get(recipe.precision), enabled=recipe.precision in AUTOCAST):
-                    loss = nn.functional.cross_entropy(model(images), labels)
+                    loss = nn.functional.cross_entropy(model(inputs), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -11,8 +11,8 @@ import torch
 
 from speedkit.recipe import Recipe
 from speedkit.support.messages import N_
-from speedkit.tasks.images import Data
-from speedkit.techniques import augmentation, caching, workers
+from speedkit.tasks.data import Data
+from speedkit.techniques import caching, workers
 
 
 def drain(generator):
@@ -25,7 +25,7 @@ def drain(generator):
 
 
 class Reads(int):
-    """How many images were read from the source, and the seconds that reading and augmenting the batch took."""
+    """How many samples were read from the source, and the seconds that reading and augmenting the batch took."""
 
     read_s = augment_s = math.nan
 
@@ -38,33 +38,32 @@ class Reads(int):
         return reads
 
 
-class Images(torch.utils.data.Dataset):
+class Samples(torch.utils.data.Dataset):
     """The dataset that a worker reads: a source, a cache in front of it, and the augmentation after them.
 
-    A key is ``epoch * len(dataset) + position``: it names the image and, with the seed, its random variant.
+    A key is ``epoch * len(dataset) + position``: it names the sample and, with the seed, its random variant.
     """
 
     def __init__(self, source, cache, augment):
         self.source, self.cache, self.augment = source, cache, augment
-        self.count = len(source.labels)
+        self.count = len(source)
 
     def __len__(self):
         return self.count
 
     def __getitems__(self, keys: list[int]):
-        """Images uint8 [B, C, H, W], labels int64 [B], and how many were read from the source: :class:`Reads`."""
+        """Inputs [B, ...], labels [B, ...], and how many samples were read from the source: :class:`Reads`."""
         began = time.perf_counter()
-        positions = torch.from_numpy(np.array(keys, np.int64)) % self.count
-        images, reads = caching.lookup(self.cache, positions, self.source.read)
+        keys = torch.from_numpy(np.array(keys, np.int64))
+        positions = keys % self.count
+        samples, reads = caching.lookup(self.cache, positions, self.source.read)
         read = time.perf_counter()
-        if self.augment:
-            for image, key in zip(images, keys, strict=True):  # in place: copying the batch would cost as much again
-                image.copy_(self.augment(image, key))
-        return images, self.source.labels[positions], Reads.timed(reads, began, read, time.perf_counter())
+        inputs, labels = self.source.examples(samples, positions, keys, self.augment)
+        return inputs, labels, Reads.timed(reads, began, read, time.perf_counter())
 
 
 class Batches:
-    """The order of the images: one list of keys per batch, shuffled by seed and epoch, without a short last batch."""
+    """The order of the samples: one list of keys per batch, shuffled by seed and epoch, without a short last batch."""
 
     def __init__(self, count: int, batch_size: int, seed: int):
         self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, 0
@@ -83,15 +82,14 @@ class Batches:
 
 
 class Loader:
-    """Batches, epoch by epoch: images uint8 [B, C, H, W], labels int64 [B], and how many were read from the source."""
+    """Batches, epoch by epoch: inputs [B, ...], labels [B, ...], and how many samples were read from the source."""
 
-    def __init__(self, recipe: Recipe, data: Data, device: str, dataset=Images):
-        self.data, self.batches = data, Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
-        augment = augmentation.per_image(recipe.augment, recipe.shift, recipe.seed)
-        images = dataset(data.train, make_cache(recipe, data), augment)
+    def __init__(self, recipe: Recipe, data: Data, device: str, dataset=Samples):
+        self.data, self.batches = data, Batches(len(data.train), recipe.batch_size, recipe.seed)
+        samples = dataset(data.train, make_cache(recipe, data), data.augment)
         options = {"prefetch": recipe.prefetch, "start_method": recipe.start_method}
         options["pin_memory"] = recipe.pin_memory and device.startswith("cuda")
-        self.loader = workers.loader(images, self.batches, recipe.workers, **options)
+        self.loader = workers.loader(samples, self.batches, recipe.workers, **options)
 
     def __len__(self):
         return len(self.batches)
@@ -117,16 +115,11 @@ class Loader:
 
 
 class DeviceLoader:
-    """Like :class:`Loader`, but from one uint8 tensor on the device, where whole batches are gathered and augmented."""
+    """Like :class:`Loader`, but from one tensor on the device, where whole batches are gathered and augmented."""
 
-    def __init__(self, recipe: Recipe, data: Data, images: torch.Tensor, device: str):
-        self.batches = Batches(len(data.train.labels), recipe.batch_size, recipe.seed)
-        self.images, self.labels = images.to(device), data.train.labels.to(device)
-        self.augment = recipe.augment
-        if self.augment != "off":
-            self.crop_and_flip = augmentation.BatchCropAndFlip(self.images, recipe.shift)
-        if self.augment == "heavy":
-            self.heavy = augmentation.Heavy(recipe.shift, recipe.seed)
+    def __init__(self, recipe: Recipe, data: Data, samples: torch.Tensor, device: str):
+        self.batches, self.augmented = Batches(len(data.train), recipe.batch_size, recipe.seed), recipe.augment != "off"
+        self.device, self.there = device, data.on_device(recipe, data.train, samples.to(device))
 
     def __len__(self):
         return len(self.batches)
@@ -134,20 +127,15 @@ class DeviceLoader:
     def epoch(self, number: int):
         """The batches of one epoch; the seed and the epoch's number decide their order."""
         self.batches.epoch = number
-        generator = torch.Generator(self.images.device)
+        generator = torch.Generator(self.device)
         generator.manual_seed(self.batches.seed * 1_000_003 + number)
-        order = self.batches.order().to(self.images.device)
-        chosen = order if self.augment == "off" else self.crop_and_flip.draw(order, generator)
-        for step, (some, labels) in enumerate(zip(chosen, self.labels[order], strict=True)):
+        order = self.batches.order().to(self.device)
+        batches = self.there.batches(order, number, generator)
+        while True:
             began = time.perf_counter()
-            images = self._images(some, number * len(self) + step)
-            yield images, labels, Reads.timed(0, began, began, began if self.augment == "off" else time.perf_counter())
-
-    def _images(self, chosen, key):
-        if self.augment == "off":
-            return self.images.index_select(0, chosen)
-        images = self.crop_and_flip.cut(chosen)
-        return self.heavy.rand_augment(images, key) if self.augment == "heavy" else images
+            if (batch := next(batches, None)) is None:
+                return
+            yield *batch, Reads.timed(0, began, began, time.perf_counter() if self.augmented else began)
 
     def processes(self) -> list:
         return []
@@ -156,7 +144,7 @@ class DeviceLoader:
         """Does nothing: the source was closed after it was read."""
 
 
-def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
+def make_loader(recipe: Recipe, data: Data, device: str, dataset=Samples):
     """A generator that yields :class:`Progress` and returns the loader that a recipe asks for.
 
     dataset: the class that puts source, cache and augmentation together; not used with ``cache="device"``.
@@ -166,10 +154,9 @@ def make_loader(recipe: Recipe, data: Data, device: str, dataset=Images):
     if device.startswith("cuda"):
         from speedkit.gpu import refuse_if_full  # here, because a CPU has no use for it
 
-        # The images; with augmentation also their mirror images, and both with their padding: see BatchCropAndFlip.
-        refuse_if_full(len(data.train.labels) * math.prod(data.shape) * (1 if recipe.augment == "off" else 6), device)
-    images, _ = yield from data.train.read_first(len(data.train.labels), N_("training images copied to the device"))
-    return DeviceLoader(recipe, data, images, device)
+        refuse_if_full(len(data.train) * math.prod(data.stored) * data.copies * data.train.dtype.itemsize, device)
+    samples = yield from data.train.samples(len(data.train), N_("training samples copied to the device"))
+    return DeviceLoader(recipe, data, samples, device)
 
 
 def shared_memory_free() -> int | None:
@@ -185,12 +172,12 @@ def make_cache(recipe: Recipe, data: Data):
     """
     if recipe.cache == "off":
         return None
-    count = min(len(data.train.labels), recipe.cache_images or len(data.train.labels))
-    shape = (count, *data.shape)
+    count = min(len(data.train), recipe.cache_images or len(data.train))
+    shape, dtype = (count, *data.stored), data.train.dtype
     from speedkit.tasks.cache_file import disk_cache, refuse_if_too_large  # here, because the baseline has none
 
     if recipe.cache == "disk":
         return disk_cache(data.train, shape)
     if recipe.workers:
-        refuse_if_too_large(shape, shared_memory_free())
-    return caching.Ram(shape, shared=recipe.workers > 0)
+        refuse_if_too_large(shape, dtype, shared_memory_free())
+    return caching.Ram(shape, shared=recipe.workers > 0, dtype=dtype)

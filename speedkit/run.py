@@ -113,9 +113,9 @@ class Run:
     # Reading, safe from another thread while the run goes on
 
     def column(self, name: str) -> np.ndarray:
-        """A copy of one step column so far: float64 [steps]; ``images_per_s`` is derived from ``step_s``."""
+        """A copy of one step column so far: float64 [steps]; ``images_per_s``, of text bytes, is from ``step_s``."""
         if name == "images_per_s":
-            return self.recipe.batch_size / self.column("step_s")
+            return self.recipe.units_per_step / self.column("step_s")
         return np.frombuffer(self.steps[name][: self.count].tobytes())
 
     def epoch_column(self, name: str) -> np.ndarray:
@@ -146,7 +146,7 @@ class Run:
         A mean, because workers deliver in bursts, which a median hides. ``images_per_s`` is the rate of the mean step.
         """
         if name == "images_per_s":
-            return self.recipe.batch_size / self.mean("step_s")
+            return self.recipe.units_per_step / self.mean("step_s")
         values = self._after_the_first(name)
         return float(values.mean()) if len(values) else math.nan
 

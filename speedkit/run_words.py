@@ -10,6 +10,7 @@ from speedkit.support.messages import N_, Message, _, ngettext, template
 from speedkit.support.output import printable
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
+from speedkit.tasks import task_of
 
 EARLY = 20  # steps: before that, a few slow ones decide
 LITTLE = 0.05  # of a step: waiting that nobody needs advice about
@@ -159,7 +160,7 @@ def summary(run) -> dict[str, str]:
             waiting=seconds(run.mean("wait_s")),
             computing=seconds(run.mean("compute_s")),
         ),
-        N_("throughput"): f"{number(run.mean('images_per_s'))} images/s",
+        N_("throughput"): f"{number(run.mean('images_per_s'))} {_(task_of(run.recipe).unit)}",
         N_("memory of one training step, counted"): size(figures.get("step_memory")),
         memory: size(figures.get("peak_memory")),
         N_("accuracy"): _(
@@ -169,6 +170,8 @@ def summary(run) -> dict[str, str]:
         ),
         N_("where the time goes"): where_time_goes(run),
     }
+    if math.isfinite(figures.get("trivial_accuracy", math.nan)):
+        rows["accuracy"] += _(", without learning {trivial}", trivial=percent(figures["trivial_accuracy"]))
     if "test_accuracy" in figures:
         rows["accuracy"] += _(", test {test}", test=percent(figures["test_accuracy"]))
     if math.isfinite(figures.get("energy_j", math.nan)):

@@ -9,21 +9,20 @@ import torch
 from torch import nn
 
 from speedkit import hardware
-from speedkit.loading import Images, drain, make_loader
+from speedkit.loading import Samples, drain, make_loader
 from speedkit.meter import Meter
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support import errors
 from speedkit.support.errors import CannotRun
 from speedkit.support.messages import N_, Message
-from speedkit.tasks import Progress
-from speedkit.tasks.images import build, correct, load
+from speedkit.tasks import Progress, module_of
+from speedkit.tasks.data import at_once, correct
 from speedkit.techniques.early_stopping import EarlyStopping
 from speedkit.techniques.precision import Precision, slowdown
 from speedkit.techniques.workers import threads_for_training
 
-EVALUATED = N_("images evaluated")
-PIXELS = 2**22  # evaluated at a time: more would need more memory than the training
+EVALUATED = N_("samples evaluated")
 TOO_SLOW = 3  # times as long as in fp32: fp16 is then refused on a CPU, unless Recipe.allow_slow
 
 
@@ -39,7 +38,7 @@ def apart(make):
 
 
 @apart
-def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Images):
+def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Samples):
     """Trains as ``recipe`` says. A generator: it yields a record for each piece of preparation, step and epoch.
 
     Close it to stop early: that ends its workers, and what was measured stays in the run.
@@ -47,11 +46,11 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
     run: a new ``Run(recipe)`` to record into, if you want to watch it. The generator returns it.
     on_model: called with the network when it is made, if you want to look at it between two records (after an epoch's
         it is in evaluation mode) or at the end.
-    dataset: a class to use instead of :class:`speedkit.loading.Images`, for example to see a wrong one at work.
+    dataset: a class to use instead of :class:`speedkit.loading.Samples`, for example to see a wrong one at work.
 
     Raises:
         CannotRun: this machine cannot do what the recipe asks.
-        DataError: images are missing or damaged.
+        DataError: samples are missing or damaged.
         NotFinite: the loss became nan or infinite.
         ValueError: ``run`` was made for another recipe.
     """
@@ -63,8 +62,8 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
     with run.recording():
         machine = prepare(recipe, run)
         device, began = machine.device, time.perf_counter()
-        data = yield from load(recipe)
-        run.notes += data.notes
+        data = yield from module_of(recipe).load(recipe)
+        record_data(run, data)
         model = new_model(recipe, data).to(device)
         if on_model:
             on_model(model)
@@ -85,9 +84,9 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
         ):
             for epoch in range(recipe.epochs):
                 model.train()
-                for images, labels in meter.waiting(loader, epoch):
+                for inputs, labels in meter.waiting(loader, epoch):
                     with precision.autocast():
-                        loss = nn.functional.cross_entropy(model(images), labels)
+                        loss = nn.functional.cross_entropy(model(inputs), labels)
                     precision.step(loss, optimizer)
                     next_rate()
                     yield meter.lap(loss)
@@ -102,11 +101,11 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Imag
             run.scalars["best_epoch"] = float(stopper.best_epoch)
         if recipe.test_at_end:
             test = yield from data.read_test()
-            _, run.scalars["test_accuracy"] = yield from score(model, *test, precision)
+            _, run.scalars["test_accuracy"] = yield from score(model, *test, precision, data.at_once, data.top)
     return run
 
 
-def fit(recipe: Recipe, *, on_model=None, dataset=Images) -> Run:
+def fit(recipe: Recipe, *, on_model=None, dataset=Samples) -> Run:
     """Trains to the end and returns the run; arguments and errors are those of :func:`train`.
 
     To watch the run or stop it, iterate over :func:`train` instead.
@@ -118,29 +117,36 @@ def fit(recipe: Recipe, *, on_model=None, dataset=Images) -> Run:
 def first_batch(recipe: Recipe):
     """A recipe's first batch and its untrained network, on its device, to try things by hand.
 
-    Returns images uint8 [B, C, H, W], labels int64 [B] and the network; errors as in :func:`train`.
+    Returns inputs, such as images uint8 [B, C, H, W], labels such as int64 [B], and the network; errors as in
+    :func:`train`.
     """
     from speedkit.support.apart import Apart
 
     device = hardware.machine(recipe.device).device
     with errors.releasing(), Apart():
-        data = drain(load(recipe))
+        data = drain(module_of(recipe).load(recipe))
         with closing(drain(make_loader(recipe, data, device))) as loader:
-            images, labels, _ = next(iter(loader.epoch(0)))
-        return images.to(device), labels.to(device), new_model(recipe, data).to(device)
+            inputs, labels, _ = next(iter(loader.epoch(0)))
+        return inputs.to(device), labels.to(device), new_model(recipe, data).to(device)
 
 
 def new_model(recipe, data) -> nn.Module:
     """The recipe's network with the weights of its seed; torch's global generator stays as it was."""
-    return new_network(recipe, data.shape, len(data.classes), data.mean, data.std)
+    return new_network(recipe, data.shape, len(data.classes), data.probe[0])
 
 
-def new_network(recipe, shape, classes: int, mean, std) -> nn.Module:
-    """The same for images of this shape, with these means and deviations of their channels."""
+def new_network(recipe, shape, classes: int, inputs=None) -> nn.Module:
+    """The same for inputs of this shape, normalised by ``inputs`` if they are given and it does so."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)
-        model = build(recipe.model, shape, classes, mean=mean, std=std, batchnorm=recipe.batchnorm)
+        model = module_of(recipe).network(recipe, shape, classes, inputs)
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+
+
+def record_data(run, data):
+    """Records what is known of the data before it is learnt."""
+    run.notes += data.notes
+    run.scalars["trivial_accuracy"] = data.trivial
 
 
 def count_memory(run, data, device):
@@ -158,9 +164,8 @@ def refuse_if_slow(recipe, machine, model, data):
     emulated = {"cpu": ("fp16", machine.fp16), "cuda": ("bf16", machine.bf16)}.get(machine.kind)
     if emulated is None or recipe.precision != emulated[0] or emulated[1] or recipe.allow_slow:
         return
-    images, labels = data.probe
     batch = min(recipe.batch_size, 64)
-    some = (part[:batch].to(machine.device) for part in (images, labels))
+    some = (part[:batch].to(machine.device) for part in data.probe)
     times = slowdown(recipe.precision, model, *some)
     if times > TOO_SLOW:
         raise CannotRun(
@@ -232,29 +237,30 @@ def total_steps(recipe, batches: int) -> int:
 
 def evaluate(model, data, precision):
     """Losses and accuracies in evaluation mode, as a dict. A generator, like :func:`score`."""
-    loss, accuracy = yield from score(model, *data.validation, precision)
-    _, train_accuracy = yield from score(model, *data.probe, precision)
+    loss, accuracy = yield from score(model, *data.validation, precision, data.at_once, data.top)
+    _, train_accuracy = yield from score(model, *data.probe, precision, data.at_once, data.top)
     return {"validation_loss": loss, "validation_accuracy": accuracy, "train_accuracy": train_accuracy}
 
 
-def score(model, images, labels, precision, batch_size: int | None = None):
-    """Mean loss and accuracy of ``model`` on images uint8 [N, C, H, W] and labels int64 [N].
+def score(model, inputs, labels, precision, batch_size: int | None = None, top: int = 1):
+    """Mean loss and accuracy of ``model`` on inputs [N, ...], images for example, and labels int64 [N, ...].
 
-    batch_size: images at a time; default: as many as have four million pixels, at least 32 and at most 500.
+    batch_size: inputs at a time; default: as many as hold four million numbers, at least 32 and at most 500. top: how
+    many guesses the network has for each label.
 
     A generator: it yields :class:`Progress` after each batch, so that a run can be stopped here too.
     """
     model.eval()
     device = next(model.parameters()).device
-    batch_size = batch_size or min(500, max(32, PIXELS // images[0].numel()))
+    batch_size = batch_size or at_once(inputs[0].numel())
     totals = torch.zeros(2, device=device)
     for start in range(0, len(labels), batch_size):
         batch = slice(start, start + batch_size)
         truth = labels[batch].to(device)
         with torch.no_grad(), precision.autocast():
-            logits = model(images[batch].to(device)).float()
+            logits = model(inputs[batch].to(device)).float()
         totals[0] += nn.functional.cross_entropy(logits, truth, reduction="sum")
-        totals[1] += correct(logits, truth)
+        totals[1] += correct(logits, truth, top)
         yield Progress(EVALUATED, min(start + batch_size, len(labels)), len(labels))
-    loss, accuracy = (totals / len(labels)).tolist()
+    loss, accuracy = (totals / labels.numel()).tolist()
     return loss, accuracy

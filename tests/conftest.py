@@ -14,6 +14,7 @@ from PIL import Image
 from speedkit import hardware
 from speedkit.recipe import Recipe
 from speedkit.support.messages import language
+from speedkit.tasks import data as tasks_data
 from speedkit.tasks import images
 
 with contextlib.suppress(ModuleNotFoundError):  # on a GPU server, only what needs no browser is tested
@@ -67,7 +68,7 @@ def one_core(monkeypatch):
 def quick(monkeypatch, generated, one_core):
     """A recipe of a few steps: 64 training and 100 validation images, batches of 16, two epochs."""
     monkeypatch.setattr(images, "VALIDATION", 100)
-    monkeypatch.setattr(images, "PROBE", 32)
+    monkeypatch.setattr(tasks_data, "PROBE", 32)
     return Recipe(subset=64, batch_size=16, epochs=2, stored_size=32, image_size=28, device="cpu")
 
 

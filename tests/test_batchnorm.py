@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from speedkit.recipe import Recipe
-from speedkit.support.strict import choices
+from speedkit.tasks import IMAGES
 from speedkit.tasks.images import CLASSES, build
 from speedkit.techniques import batchnorm
 
@@ -19,14 +18,14 @@ def weights(model):
     return [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
-@pytest.mark.parametrize("name", choices(Recipe.model_fields["model"]))
+@pytest.mark.parametrize("name", IMAGES.networks)
 def test_the_same_seed_gives_the_same_weights_with_and_without(name):
     with_norm, without = weights(network(name, True)), weights(network(name, False))
     assert len(with_norm) == len(without) >= 3
     assert all(torch.equal(a, b) for a, b in zip(with_norm, without, strict=True))
 
 
-@pytest.mark.parametrize("name", choices(Recipe.model_fields["model"]))
+@pytest.mark.parametrize("name", IMAGES.networks)
 def test_the_switch_puts_norms_in_or_leaves_them_out(name):
     def norms(model):
         return [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.browser
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("0[1-9]*.ipynb"))
 SWITCHES = ["Precision", "Early stopping", "Augmentation", "Batch norm", "Workers", "Cache"]
-TASK = ["Images from", "Training images", "Epochs"]
+TASK = ["Data", "Training samples", "Epochs"]
 
 STATUSES = "print([one._shown and one._shown.status for one in shown])"
 FAIL_ONCE = """functional = importlib.import_module("speedkit.train").nn.functional
@@ -279,7 +279,7 @@ def test_the_panel_works_by_keyboard_alone(notebook, key):
     """Without a pause between the keys: what was typed last must be there before Run is heard."""
     page = notebook(SETUP, LONG, "[(run.label, run.recipe.subset) for run in shown[0].runs]")
     choose_next(page, "Augmentation")
-    page.get_by_label("Training images").focus()
+    page.get_by_label("Training samples").focus()
     page.keyboard.press("Control+a")
     page.keyboard.type("640")
     page.keyboard.press("Tab")

@@ -21,6 +21,7 @@ from test_images import write_mnist
 from speedkit import loading
 from speedkit.recipe import Recipe
 from speedkit.tasks import cache_file
+from speedkit.tasks import data as tasks_data
 from speedkit.tasks import images as data
 from speedkit.techniques import caching
 
@@ -162,7 +163,7 @@ def test_other_shipped_images_have_another_name(quick, monkeypatch, kind):
     changed[data.split(60_000)[5]] ^= 255
     monkeypatch.setattr(data, "_fashion_mnist", lambda folder, part: (changed, labels))
     seen.append(looked_at(recipe))
-    monkeypatch.setattr(data, "SPLIT_SEED", 7)
+    monkeypatch.setattr(tasks_data, "SPLIT_SEED", 7)
     seen.append(looked_at(recipe))
     monkeypatch.setattr(data, "VALIDATION", 300)
     seen += [looked_at(recipe), looked_at(recipe.but(subset=65)), looked_at(recipe.but(image_size=20))]
@@ -399,7 +400,7 @@ def test_a_worker_maps_the_same_file(tmp_path):
     assert len(pickle.dumps(cache)) < 1000
     sent.keep(2, torch.full((1, 4, 4), 99, dtype=torch.uint8))
     assert cache.has(2)
-    assert cache.images[2].unique().tolist() == [99]
+    assert cache.samples[2].unique().tolist() == [99]
 
 
 def test_a_run_with_a_damaged_cache_trains_on_the_right_pixels(quick, generated):

@@ -122,7 +122,7 @@ def test_a_changed_picture_is_not_read_from_an_old_cache(quick, pictures):
 def test_the_image_is_cached_before_the_augmentation(quick, cache):
     epochs = Epochs(quick.but(cache=cache, augment="light", shift=5))
     plain = torch.stack([epochs.source.read(i) for i in range(64)])
-    assert torch.equal(epochs.cache.images, plain)
+    assert torch.equal(epochs.cache.samples, plain)
     first, second = epochs.images.split(4)
     assert torch.equal(epochs.images, Epochs(quick.but(augment="light", shift=5)).images)
     assert set(first.flatten(0, 1).sum((1, 2, 3)).tolist()) != set(second.flatten(0, 1).sum((1, 2, 3)).tolist())
@@ -165,7 +165,7 @@ def test_a_sent_disk_cache_is_the_same_file(tmp_path):
     sent = pickle.loads(pickle.dumps(cache))
     assert len(pickle.dumps(cache)) < 1000
     sent.keep(1, torch.full((1, 2, 2), 7, dtype=torch.uint8))
-    assert cache.images[1].unique().tolist() == [7]
+    assert cache.samples[1].unique().tolist() == [7]
     assert [cache.has(position) for position in range(3)] == [False, True, False]
     assert os.path.getsize(tmp_path / "c") == 3 * 4 + 3 * 4  # checksums and pixels
 
@@ -176,7 +176,7 @@ def test_too_little_shared_memory_is_reported_with_a_way_out(quick, monkeypatch)
         Epochs(quick.but(cache="ram", workers=2))
     assert Epochs(quick.but(cache="ram")).reads == [64, 0]  # nothing is shared without workers
     monkeypatch.setattr(loading, "shared_memory_free", lambda: None)
-    assert loading.make_cache(quick.but(cache="ram", workers=2), run_through(data.load(quick))[1]).images.is_shared()
+    assert loading.make_cache(quick.but(cache="ram", workers=2), run_through(data.load(quick))[1]).samples.is_shared()
 
 
 def test_a_full_disk_is_reported_with_a_way_out(quick, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from speedkit import counted, fit
-from speedkit.counted import PARTS, step_memory
+from speedkit.counted import PARTS, Shapes, step_memory
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.train import new_network, optimization
@@ -19,8 +19,12 @@ MIB = 2**20
 GREY = (1, 28, 28)
 
 
+def shapes(image, classes=10):
+    return Shapes(image, (), torch.uint8, classes)
+
+
 def mib(recipe, shape=GREY, part=""):
-    return step_memory(recipe, shape, 10, "cpu")[f"step_memory{part}"] / MIB
+    return step_memory(recipe, shapes(shape), "cpu")[f"step_memory{part}"] / MIB
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,7 @@ def test_it_is_what_an_independent_count_of_live_tensors_found(recipe, shape, ex
 
 def by_hand(recipe, shape):
     """The same two steps with real tensors on this processor."""
-    model = new_network(recipe, shape, 10, torch.zeros(shape[0]), torch.ones(shape[0])).train()
+    model = new_network(recipe, shape, 10).train()
     optimizer, __ = optimization(recipe, model, 1)  # as new_network made it, channels last or not
     images, labels = torch.zeros((recipe.batch_size, *shape), dtype=torch.uint8), torch.zeros(recipe.batch_size).long()
     tracker = MemTracker()
@@ -69,18 +73,18 @@ BF16, LAST = {"precision": "bf16"}, {"channels_last": True}
 @pytest.mark.parametrize("model", ["small", "mlp"])
 def test_tensors_without_content_are_counted_like_real_ones(model, change):
     recipe = Recipe(model=model, batch_size=8, **change)
-    assert step_memory(recipe, GREY, 10, "cpu")["step_memory"] == by_hand(recipe, GREY)
+    assert step_memory(recipe, shapes(GREY), "cpu")["step_memory"] == by_hand(recipe, GREY)
 
 
 def test_batch_norm_in_16_bits_is_counted_four_bytes_a_channel_short():
     recipe = Recipe(batchnorm=True, batch_size=8, **BF16)
-    assert by_hand(recipe, GREY) - step_memory(recipe, GREY, 10, "cpu")["step_memory"] == 4 * (16 + 32 + 64)
+    assert by_hand(recipe, GREY) - step_memory(recipe, shapes(GREY), "cpu")["step_memory"] == 4 * (16 + 32 + 64)
 
 
 @pytest.mark.parametrize(("optimizer", "numbers"), [("sgd", 1), ("adam", 2)])
 def test_what_an_optimizer_frees_again_is_temporary_and_no_state(optimizer, numbers):
     """In the mlp with one image, the peak is in the optimizer's step, which makes tensors as large as the weights."""
-    found = step_memory(Recipe(model="mlp", batch_size=1, optimizer=optimizer), GREY, 10, "cpu")
+    found = step_memory(Recipe(model="mlp", batch_size=1, optimizer=optimizer), shapes(GREY), "cpu")
     weights = found["step_memory_gradients"]
     assert found["step_memory_optimizer"] == pytest.approx(numbers * weights, abs=100)  # Adam also counts its steps
     assert found["step_memory_temporary"] > weights / 2
@@ -88,9 +92,9 @@ def test_what_an_optimizer_frees_again_is_temporary_and_no_state(optimizer, numb
 
 def test_the_parts_are_what_they_are_called():
     recipe = Recipe(model="wide", batch_size=64)
-    found = step_memory(recipe, GREY, 10, "cpu")
+    found = step_memory(recipe, shapes(GREY), "cpu")
     assert found["step_memory"] == sum(found[f"step_memory_{part}"] for part in PARTS)
-    model = new_network(recipe, GREY, 10, torch.zeros(1), torch.ones(1))
+    model = new_network(recipe, GREY, 10)
     weights = 4 * sum(p.numel() for p in model.parameters())
     normalise = 2 * 4  # the mean and the scale of one channel
     assert found["step_memory_weights"] == weights + normalise
@@ -115,14 +119,14 @@ def test_counting_leaves_torch_as_it_was():
     expected = torch.rand(1)
     torch.manual_seed(3)
     with torch.no_grad():
-        assert step_memory(Recipe(), GREY, 10, "cpu")
+        assert step_memory(Recipe(), shapes(GREY), "cpu")
         assert not torch.is_grad_enabled()
     assert torch.equal(torch.rand(1), expected)
     assert not torch.nn.modules.module._global_forward_hooks
 
 
 def test_a_network_that_trains_in_another_thread_meanwhile_is_left_alone():
-    alone, wrong, over = step_memory(Recipe(), GREY, 10, "cpu"), [], threading.Event()
+    alone, wrong, over = step_memory(Recipe(), shapes(GREY), "cpu"), [], threading.Event()
 
     def work():
         network = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
@@ -140,7 +144,7 @@ def test_a_network_that_trains_in_another_thread_meanwhile_is_left_alone():
     try:
         for __ in range(5):
             counted._counted.cache_clear()
-            assert step_memory(Recipe(), GREY, 10, "cpu") == alone
+            assert step_memory(Recipe(), shapes(GREY), "cpu") == alone
     finally:
         over.set()
         thread.join()
@@ -161,8 +165,11 @@ def test_where_torch_cannot_count_there_is_no_figure(monkeypatch, broken):
             return {torch.device("cpu"): dict(found)}
 
         monkeypatch.setattr(MemTracker, "get_tracker_snapshot", peaks)
-    assert step_memory(Recipe(), GREY, 10, "cpu") == {}
-    run, data = Run(Recipe()), SimpleNamespace(shape=GREY, classes=range(10))
+    assert step_memory(Recipe(), shapes(GREY), "cpu") == {}
+    run, data = (
+        Run(Recipe()),
+        SimpleNamespace(probe=(torch.zeros((1, *GREY), dtype=torch.uint8), torch.zeros(1)), classes=range(10)),
+    )
     counted.record(run, data, "cpu")
     assert run.scalars == {}
     (note,) = run.notes
@@ -172,6 +179,6 @@ def test_where_torch_cannot_count_there_is_no_figure(monkeypatch, broken):
 
 def test_it_is_a_figure_of_every_run(quick):
     run = fit(quick)
-    expected = step_memory(quick, GREY, 10, "cpu")
+    expected = step_memory(quick, shapes(GREY), "cpu")
     assert {name: run.scalars[name] for name in expected} == expected
     assert set(expected) == {"step_memory", *(f"step_memory_{part}" for part in PARTS)}

@@ -39,6 +39,7 @@ IN_CODE = {
     "workers": "best_step",
     "caching": "cached",
     "all_together": "speedup",
+    "three_teams": "hits",
 }
 
 
@@ -75,7 +76,7 @@ def test_every_lesson_has_two_or_three_exercises_and_one_in_code():
 
 
 def test_an_unknown_lesson_is_refused():
-    with pytest.raises(ValueError, match=r"no exercises for 'cache': give precision .* all_together\."):
+    with pytest.raises(ValueError, match=r"no exercises for 'cache': give precision .* three_teams\."):
         exercises("cache")
 
 
@@ -275,6 +276,8 @@ def test_checks_work_outside_the_main_thread():
         ("all_together", "first_switch", "b"),
         ("all_together", "in_the_end", 5),
         ("all_together", "in_the_end", Fraction(100, 20)),
+        ("three_teams", "no_batch_norm", "c"),
+        ("three_teams", "cache_bytes", 21 * 32_000 * 2),
     ],
 )
 def test_right_numbers_and_choices(lesson, name, right):
@@ -364,6 +367,14 @@ WRONG_NUMBERS_AND_CHOICES = [
     ("all_together", "in_the_end", 20, "final step in milliseconds"),
     ("all_together", "in_the_end", 80, "time saved"),
     ("all_together", "in_the_end", 10, "too large, by a factor of 2"),
+    ("three_teams", "no_batch_norm", "a", "a price, not a fault"),
+    ("three_teams", "no_batch_norm", "b", "An embedding has channels"),
+    ("three_teams", "no_batch_norm", "d", "wrong at any speed"),
+    ("three_teams", "cache_bytes", 672_000, "One byte counts up to 255"),
+    ("three_teams", "cache_bytes", 2_688_000, "That is int32"),
+    ("three_teams", "cache_bytes", 5_376_000, "PyTorch's default"),
+    ("three_teams", "cache_bytes", 64_000, "one item in each history"),
+    ("three_teams", "cache_bytes", 493_290, "Count the histories"),
 ]
 
 
@@ -893,6 +904,39 @@ def test_speedup_is_wrong(wrong, words):
     assert says(words, sentence("all_together", "speedup", wrong))
 
 
+# three_teams: hits
+
+
+def hits(logits, labels, k):
+    return (
+        sum(int(label) in row.argsort(descending=True)[:k].tolist() for row, label in zip(logits, labels, strict=True))
+        / 40
+    )
+
+
+def test_hits_are_right():
+    assert sentence("three_teams", "hits", hits, RIGHT)
+
+
+WRONG_HITS = [
+    (lambda logits, labels, k: hits(logits, labels, 1), "the first guess only"),
+    (lambda logits, labels, k: 40 * hits(logits, labels, k), "This counts the hits"),
+    (lambda logits, labels, k: hits(logits, labels, k) / k, "the precision of the list"),
+    (lambda logits, labels, k: hits(-logits, labels, k), "smallest logits"),
+    (
+        lambda logits, labels, k: (logits.argsort(1, descending=True)[:, k - 1] == labels).float().mean(),
+        "in place `k` only",
+    ),
+    (lambda logits, labels, k: 2.0, r"returned 2.0, but 0\."),
+    (lambda logits, labels, k: labels, "One number is expected"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), WRONG_HITS)
+def test_hits_are_wrong(wrong, words):
+    assert says(words, sentence("three_teams", "hits", wrong))
+
+
 # Every mistake has feedback of its own
 
 WRONG_CODE = {
@@ -904,6 +948,7 @@ WRONG_CODE = {
     ("workers", "torch_threads"): WRONG_TORCH_THREADS,
     ("caching", "cached"): WRONG_CACHED,
     ("all_together", "speedup"): WRONG_SPEEDUP,
+    ("three_teams", "hits"): WRONG_HITS,
 }
 GENERAL = (  # feedback that comes from no lesson: it knows nothing of the mistake
     r"by a factor of|not above zero|quotation marks|number is expected|an object of type|"

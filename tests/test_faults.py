@@ -29,7 +29,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from speedkit import hardware
 from speedkit.lab import chart, tables
 from speedkit.lab.panel import Panel
-from speedkit.loading import Images
+from speedkit.loading import Samples
 from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.errors import DataError, NotFinite
@@ -167,7 +167,7 @@ def test_a_worker_that_dies_while_it_passes_a_batch_on_is_reported(panel, no_chi
     assert "A worker process ended unexpectedly: run again" in alert(panel)
 
 
-class Lost(Images):
+class Lost(Samples):
     """A learner's own data set that raises what a dead worker's socket would raise."""
 
     def __getitems__(self, keys):

@@ -25,6 +25,7 @@ from speedkit.support.errors import DataError
 from speedkit.tasks import Progress
 from speedkit.tasks import images as data
 from speedkit.tasks import pictures as pictures_module
+from speedkit.tasks.data import correct
 from speedkit.train import fit
 
 SHIPPED = settings.REPOSITORY / "data"
@@ -134,8 +135,9 @@ def test_the_probe_holds_training_images_and_gives_mean_and_deviation(quick):
     assert torch.equal(found.probe[0], found.train.images[:32])
     assert torch.equal(found.probe[1], found.train.labels[:32])
     pixels = found.probe[0].numpy().astype(float)
-    assert found.mean.item() == pytest.approx(pixels.mean(), rel=1e-4)
-    assert found.std.item() == pytest.approx(pixels.std(), rel=1e-3)
+    normalise = data.network(quick, found.shape, 10, found.probe[0])[0]
+    assert normalise.mean.item() == pytest.approx(pixels.mean(), rel=1e-4)
+    assert 1 / normalise.scale.item() == pytest.approx(pixels.std(), rel=1e-3)
     assert found.shape == (1, 28, 28)
 
 
@@ -172,7 +174,7 @@ def test_resizing_keeps_brightness():
 
 
 def test_fewer_images_than_a_batch_are_refused(quick, pictures):
-    with pytest.raises(DataError, match="32 training images, fewer than batch_size=33"):
+    with pytest.raises(DataError, match="32 training samples, fewer than batch_size=33"):
         loaded(Recipe(data=f"folder:{pictures}", batch_size=33))
 
 
@@ -347,10 +349,10 @@ def test_a_damaged_generated_picture_says_what_to_delete(quick, generated, harm)
 def test_a_database_connection_belongs_to_one_process(quick):
     source = loaded(quick.but(data="sqlite")).train
     source.read(0)
-    assert source.__getstate__()["connection"] is None
-    assert source.__getstate__()["owner"] is None
+    assert source.database.__getstate__()["connection"] is None
+    assert source.database.__getstate__()["owner"] is None
     source.close()
-    assert source.connection is None
+    assert source.database.connection is None
     assert source.read(0).shape == (3, 28, 28)  # opened again
     source.close()
 
@@ -607,4 +609,4 @@ def test_a_torchvision_data_set_of_one_image_is_refused(torchvision_has):
 
 def test_what_counts_as_correct():
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
-    assert data.correct(logits, torch.tensor([1, 1, 2])).item() == 2
+    assert correct(logits, torch.tensor([1, 1, 2])).item() == 2

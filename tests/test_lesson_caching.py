@@ -78,7 +78,7 @@ def dataset(kind, count=4, side=12):
 
 
 def test_the_wrong_order_freezes_the_first_variant_and_the_right_one_does_not():
-    right, wrong = (lesson.variants(dataset(kind), 2, 20) for kind in (loading.Images, lesson.AugmentThenCache))
+    right, wrong = (lesson.variants(dataset(kind), 2, 20) for kind in (loading.Samples, lesson.AugmentThenCache))
     assert len(wrong.flatten(1).unique(dim=0)) == 1
     assert len(right.flatten(1).unique(dim=0)) > 10  # of 98 that are possible
     assert right.shape == wrong.shape == (20, 1, 12, 12)
@@ -109,7 +109,7 @@ def test_another_dataset_can_be_trained_on(quick):
     """The loop takes the class that it is given: every image comes back as the constant 7."""
     seen = []
 
-    class Constant(loading.Images):
+    class Constant(loading.Samples):
         def __getitems__(self, keys):
             images, labels, reads = super().__getitems__(keys)
             seen.append(len(keys))
@@ -140,7 +140,7 @@ def fitted(monkeypatch):
 
 def test_frozen_pairs_the_seeds(quick, fitted):
     table = lesson.frozen(quick.but(seed=3), pairs=2, progress=False)
-    assert fitted == [(seed, kind) for seed in (3, 4) for kind in (loading.Images, lesson.AugmentThenCache)]
+    assert fitted == [(seed, kind) for seed in (3, 4) for kind in (loading.Samples, lesson.AugmentThenCache)]
     assert table.rows == [["3", "50.0%", "50.0%", "+0.00 points"], ["4", "50.0%", "50.0%", "+0.00 points"]]
     assert f"{TOO_FEW}, 5 are needed" in table.caption
 

@@ -383,7 +383,18 @@ def test_a_message_is_text_for_everybody_else():
 
 UNITS = {"ms", "MiB", "GiB", "KiB", "min", "UTC", "CPU", "GPU", "NVIDIA", "µs", "J", "s", "images", "MB"}
 CODE = set(Recipe.model_fields) | {"off", "ram", "sqlite", "fp32", "bf16", "device", "runs"}
-CODE |= {"SPEEDKIT_BOARD", "SPEEDKIT_SMOKE", "SPEEDKIT_TURNS", "None", "True", "False", "sgd", "small"}
+CODE |= {
+    "SPEEDKIT_BOARD",
+    "SPEEDKIT_SMOKE",
+    "SPEEDKIT_TURNS",
+    "None",
+    "True",
+    "False",
+    "sgd",
+    "small",
+    "text",
+    "ratings",
+}
 
 
 def bare(shown):
@@ -502,7 +513,7 @@ def test_nothing_english_is_left_in_a_panel(masked, quick, monkeypatch):
     assert left(widgets_of(panel.box), "EPYC", *name_of_this_machine()) == []
     run = panel.run(precision="bf16")
     assert run.status == "finished"
-    panel._progress = Progress(N_("images evaluated"), 5, 10)
+    panel._progress = Progress(N_("samples evaluated"), 5, 10)
     panel._show_progress(run)
     assert left(widgets_of(panel.box), *name_of_this_machine()) == []
     assert left(panel._keepsake["text/plain"]) == []

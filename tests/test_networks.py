@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from speedkit.recipe import Recipe
-from speedkit.support.strict import choices
+from speedkit.tasks import IMAGES
 from speedkit.tasks.images import Normalise, Pool, build
 
-MODELS = choices(Recipe.model_fields["model"])
+MODELS = IMAGES.networks
 
 
 def network(name, shape, with_norm=False, classes=10):

@@ -195,7 +195,7 @@ def test_fewer_images_than_a_batch_are_refused_in_the_panel_s_words(panel):
     panel.start()
     batch = panel.recipe.batch_size
     assert (
-        f"Training images: “10” is not possible. Enter a whole number from {batch} to 10,000,000, or “all”."
+        f"Training samples: “10” is not possible. Enter a whole number from {batch} to 10,000,000, or “all”."
         in alert(panel)
     )
     assert "sk-wrong" in panel.controls["subset"]._dom_classes

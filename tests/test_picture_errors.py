@@ -21,7 +21,9 @@ import speedkit as sk
 from speedkit.lab.runner import Runner
 from speedkit.recipe import Recipe
 from speedkit.support.errors import DataError
+from speedkit.support.faults import shown
 from speedkit.support.messages import Message, _, language
+from speedkit.tasks import data as tasks_data
 from speedkit.tasks import decoding
 from speedkit.tasks import images as data
 from speedkit.train import first_batch, fit
@@ -87,7 +89,7 @@ def sentence_of(error, path):
     words = str(error)
     assert isinstance(error, DataError)
     assert "\n" not in words
-    assert words.startswith(f"{decoding.shown(path)} cannot be read as a picture (")
+    assert words.startswith(f"{shown(path)} cannot be read as a picture (")
     assert words.endswith("): replace or remove it.")
     assert words.count(Path(path).name) == 1
     return words
@@ -154,7 +156,7 @@ def recipe_for(folder, **changes):
 @pytest.fixture
 def late(tmp_path, monkeypatch):
     """A folder with a picture that turns out to be damaged only while training, and that picture's path."""
-    monkeypatch.setattr(data, "PROBE", 4)
+    monkeypatch.setattr(tasks_data, "PROBE", 4)
 
     def make(name=".png"):
         fill(tmp_path, count=20)
@@ -198,7 +200,7 @@ def test_names_with_odd_characters(tmp_path, late, workers, name):
         fit(recipe_for(tmp_path, workers=workers))
     words = str(refused.value)
     assert words.isprintable()
-    assert words.startswith(f"{decoding.shown(bad)} cannot be read as a picture (")
+    assert words.startswith(f"{shown(bad)} cannot be read as a picture (")
     assert words.endswith("replace or remove it.")
 
 
@@ -215,7 +217,7 @@ def test_a_sentence_from_a_worker_can_be_translated(tmp_path, late):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_first_batch_is_guarded_too(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(data, "PROBE", 1)
+    monkeypatch.setattr(tasks_data, "PROBE", 1)
     fill(tmp_path, count=20)
     recipe = recipe_for(tmp_path, workers=workers, batch_size=32)
     found = run_through(data.load(recipe))[1].train.paths
@@ -245,7 +247,7 @@ def test_the_command_line_says_it_in_one_line(tmp_path, late, workers):
     bad = late()
     options = ["--data", f"folder:{tmp_path}", "--image-size", "8", "--batch-size", "4", "--device", "cpu"]
     options += ["--epochs", "1", "--workers", str(workers), "--out", str(tmp_path.parent / "runs")]
-    code = "import sys\nfrom speedkit.tasks import images\nfrom speedkit.__main__ import main\nimages.PROBE = 4\n"
+    code = "import sys\nfrom speedkit.tasks import data\nfrom speedkit.__main__ import main\ndata.PROBE = 4\n"
     code += "if __name__ == '__main__':\n    sys.exit(main())"
     script = tmp_path.parent / "script.py"
     script.write_text(code)

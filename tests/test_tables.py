@@ -147,9 +147,9 @@ def test_a_reading_that_is_missing_is_not_available():
 
 def test_a_table_names_what_runs_differ_in_besides_the_switches():
     one, two = (Run(Recipe(subset=subset, epochs=2)) for subset in (640, None))
-    assert table_of_runs(one, two).heading[:3] == ["run", "Training images", "time per step"]
+    assert table_of_runs(one, two).heading[:3] == ["run", "Training samples", "time per step"]
     assert [row[1] for row in table_of_runs(one, two).rows] == ["640", "all"]
-    assert "Training images" not in table_of_runs(one, one).heading
+    assert "Training samples" not in table_of_runs(one, one).heading
 
 
 def test_a_disturbed_run_is_marked_and_the_mark_is_explained_first():

@@ -18,6 +18,7 @@ from speedkit.support import errors
 from speedkit.support.errors import NotFinite
 from speedkit.tasks import Progress
 from speedkit.tasks import generated as generated_module
+from speedkit.tasks import images as tasks_images
 from speedkit.tasks.generated import rendered
 from speedkit.tasks.images import load
 from speedkit.train import fit
@@ -355,14 +356,14 @@ class Pixels(nn.Module):
 
 def test_training_goes_on_in_training_mode_after_an_evaluation(quick, monkeypatch, loop):
     modes, models = [], []
-    build = loop.build
+    build = tasks_images.network
 
     def watched(*args, **named):
         model = build(*args, **named)
         model.register_forward_pre_hook(lambda module, inputs: modes.append((module.training, len(inputs[0]))))
         return model
 
-    monkeypatch.setattr(loop, "build", watched)
+    monkeypatch.setattr(tasks_images, "network", watched)
     drain(train(quick, on_model=models.append))
     assert [training for training, count in modes if count == 16] == [True] * 8
     assert not any(training for training, count in modes if count != 16)

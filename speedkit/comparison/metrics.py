@@ -11,6 +11,7 @@ from speedkit.recipe import SWITCHES
 from speedkit.support.messages import N_, _
 from speedkit.support.strict import Strict
 from speedkit.support.units import number, percent, seconds, size
+from speedkit.tasks import task_of
 
 # Stored and compared, so English in rows, judgements and boards; translated where they are shown.
 LOWER, HIGHER, NO_DIFFERENCE = N_("lower"), N_("higher"), N_("no difference detected")
@@ -102,6 +103,13 @@ METRICS = {
         Metric("validation_accuracy", N_("validation accuracy"), "share", _accuracy_of_final_weights),
     )
 }
+
+
+def title_of(metric: str, recipe) -> str:
+    """The English title of a metric for the task of a recipe."""
+    task = task_of(recipe)
+    return {"reads": task.reads, "validation_accuracy": task.accuracy}.get(metric, METRICS[metric].title)
+
 
 PROCESS_MEMORY = ("peak_memory", "host_memory")  # cannot be told apart while two runs take turns on a CPU
 

@@ -49,6 +49,7 @@ from speedkit.comparison.metrics import (
     WITHOUT_VERDICT,
     Claim,
     Judgement,
+    title_of,
 )
 from speedkit.comparison.stats import NEEDED_PAIRS, TENTH, interval, margin_of, verdict
 from speedkit.recipe import Recipe
@@ -59,6 +60,7 @@ from speedkit.support.messages import N_, Message, _, message_of, template
 from speedkit.support.output import printable
 from speedkit.support.strict import Strict
 from speedkit.support.table import Table
+from speedkit.tasks import task_of
 
 FORMAT = 2  # in format 1, notes and reason were plain English
 MOST_PAIRS = 1000
@@ -252,10 +254,10 @@ class Comparison(Strict, frozen=False):
 
     def row(self, metric: str) -> Row:
         """One metric over the pairs that are done."""
-        effects, title = self.effects(metric), METRICS[metric].title
+        effects, title = self.effects(metric), title_of(metric, self.baseline)
         if metric == "target_s" and self.target is not None:
             share = f"{self.target:.1%}"[:-1]
-            title = Message("time to {share}% validation accuracy, preparation included", share=share)
+            title = Message(task_of(self.baseline).target, share=share)
         if metric == "peak_memory" and self.reads_processes:
             title = N_("peak memory of the processes, libraries included")
         known = np.isfinite(effects)

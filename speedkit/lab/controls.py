@@ -2,10 +2,11 @@
 
 import ipywidgets as widgets
 
-from speedkit.recipe import SWITCHES, TITLES, Recipe
+from speedkit.recipe import SOURCES, SWITCHES, TITLES, Recipe
 from speedkit.support.messages import Message, _, whole
 from speedkit.support.strict import choices
 from speedkit.support.typed import may_be_none, numbers_allowed, parse
+from speedkit.tasks import task_of
 
 PATIENCE = (1, 2, 3, 5, 10)
 MOST_WORKERS = 64  # that a recipe may have
@@ -17,7 +18,8 @@ def control_for(name, recipe, cores):
     suggested = {
         "early_stopping": [0, *PATIENCE],
         "workers": sorted(count for count in {0, 1, 2, 4, cores, 2 * cores} if count <= MOST_WORKERS),
-        "data": ["fashion-mnist", "jpeg", "sqlite"],
+        "data": [source for source in SOURCES if source.islower()],  # the others name a path
+        "model": task_of(recipe).networks,
     }
     options = suggested.get(name) or choices(field)
     title = title_of(name)
@@ -45,6 +47,18 @@ def set_control(control, value):
     if value not in [option for __, option in options]:
         control.options = sorted([*options, (value_label(control.field, value), value)], key=lambda option: option[1])
     control.value = value
+
+
+def set_task(controls, before: Recipe, after: Recipe):
+    """Fits controls to another task: its defaults where the old one's stood, its networks, and only its fields."""
+    for name, control in controls.items():
+        old, new = getattr(before, name), getattr(after, name)
+        stands = control.value == (value_label(name, old) if isinstance(control, widgets.Text) else old or 0)
+        if name == "model":
+            control.options = [(network, network) for network in task_of(after).networks]
+        if stands and name != "data":
+            set_control(control, new)
+        control.disabled = name in after.unused()
 
 
 def title_of(name):

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from speedkit import hardware
 from speedkit.lab import chart
-from speedkit.lab.controls import control_for, read_controls, set_control
+from speedkit.lab.controls import control_for, read_controls, set_control, set_task
 from speedkit.lab.display import html_for_each, show_widget, style_sheet
 from speedkit.lab.live import live
 from speedkit.lab.other_work import OtherWork
@@ -18,7 +18,7 @@ from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import Run
 from speedkit.support.messages import _, message_of, ngettext, whole
 from speedkit.support.units import percent, seconds
-from speedkit.tasks import Progress
+from speedkit.tasks import Progress, task_of
 from speedkit.train import warm_up_torch
 
 FRAME = 0.2  # seconds between two frames of the live chart, at least
@@ -80,6 +80,9 @@ class Panel:
             if name == front:
                 control.add_class("sk-front")
             control.observe(lambda __: self._keep_event_order(), "value")
+            control.disabled = name in self.recipe.unused()
+        if "data" in self.controls:
+            self.controls["data"].observe(self._choose_data, "value")
         self.run_button = widgets.Button(description=_("Run"), button_style="primary")
         self.stop_button = widgets.Button(description=_("Stop"), disabled=True)
         self.clear_button = widgets.Button(description=_("Forget earlier runs"))
@@ -117,6 +120,11 @@ class Panel:
         stop_on_interrupt()
         # While the learner reads, so that the first Run does not have to wait for it.
         threading.Thread(target=warm_up_torch, name="loading torch", daemon=True).start()
+
+    def _choose_data(self, change):
+        before, after = Recipe(data=change.old), Recipe(data=change.new)
+        if task_of(before) is not task_of(after):
+            set_task(self.controls, before, after)
 
     # Running
 

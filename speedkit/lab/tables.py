@@ -8,6 +8,7 @@ from speedkit.run_words import is_disturbed
 from speedkit.support.messages import N_, _
 from speedkit.support.table import Table
 from speedkit.support.units import number, percent, seconds, size
+from speedkit.tasks import task_of
 
 TASK = ("data", "subset", "epochs", "batch_size")  # what runs should have in common if their figures are compared
 MARK = "⚠"
@@ -52,7 +53,9 @@ def table_of_runs(*runs: Run) -> Table:
     same = {name: getattr(Recipe(), name) for name in differing}  # a label need not repeat what a column says
     alike = [Run(run.recipe.model_copy(update=same), run.name) for run in runs]
     heading = [_("run"), *(_(TITLES[name]) for name in differing)]
-    heading += [_("time per step"), _("waiting"), _("computing"), "images/s", _("memory of a step")]
+    units = {task_of(run.recipe).unit for run in runs}
+    rate = _(units.pop()) if len(units) == 1 else _("throughput")
+    heading += [_("time per step"), _("waiting"), _("computing"), rate, _("memory of a step")]
     on_gpu = any(not run.memory_is_of_processes for run in runs)
     heading += [*([_("peak memory")] if on_gpu else []), _("validation accuracy"), _("status")]
     rows = [
@@ -62,7 +65,7 @@ def table_of_runs(*runs: Run) -> Table:
             seconds(run.mean("step_s")),
             seconds(run.mean("wait_s")),
             seconds(run.mean("compute_s")),
-            number(run.mean("images_per_s")),
+            number(run.mean("images_per_s")) + (f" {_(task_of(run.recipe).unit)}" if units else ""),
             size(run.scalars.get("step_memory")),
             *([size(math.nan if run.memory_is_of_processes else run.scalars.get("peak_memory"))] if on_gpu else []),
             percent(run.last("validation_accuracy")),

@@ -23,7 +23,16 @@ from importlib import import_module
 import numpy as np
 import torch
 
-LESSONS = ("precision", "early_stopping", "augmentation", "batchnorm", "workers", "caching", "all_together")
+LESSONS = (
+    "precision",
+    "early_stopping",
+    "augmentation",
+    "batchnorm",
+    "workers",
+    "caching",
+    "all_together",
+    "three_teams",
+)
 LIMIT_S = 10.0  # per check; every right answer takes less than a second
 RIGHT, WRONG, NOT_ATTEMPTED = "right", "not yet", "not attempted yet"
 COLOURS = {RIGHT: "#2e7d32", WRONG: "#d32f2f", NOT_ATTEMPTED: "#888"}

@@ -8,7 +8,7 @@ from IPython.display import Code
 from matplotlib.figure import Figure
 from torch import nn
 
-from speedkit.counted import step_memory
+from speedkit.counted import Shapes, step_memory
 from speedkit.hardware import machine
 from speedkit.lab.chart.content import PARTS
 from speedkit.lab.picture import PART_COLOURS, Picture, drawn
@@ -43,7 +43,7 @@ def check_price(price_per_hour: float, runs: int):
 def memory(recipe: Recipe) -> dict[str, float]:
     """Bytes of the tensors of one training step at its peak, by purpose, and their "total"; nan if not available."""
     data = drain(load(recipe.but(subset=recipe.batch_size)))
-    counted = step_memory(recipe, data.shape, len(data.classes), machine(recipe.device).device)
+    counted = step_memory(recipe, Shapes.of(data), machine(recipe.device).device)
     found = {title: counted.get(f"step_memory_{name}", math.nan) for name, title in PARTS.items()}
     return found | {"total": counted.get("step_memory", math.nan)}
 

@@ -2,7 +2,7 @@
 
 from speedkit.hardware import machine
 
-SIZES = {  # lesson -> fields of its recipe on a CPU, and on a GPU
+SIZES = {  # lesson, or team of lesson 8 -> fields of its recipe on a CPU, and on a GPU
     "stopwatch": ({"batch_size": 64, "subset": 64}, {"batch_size": 2048, "subset": 2048}),
     "precision": (
         {"model": "mlp", "batch_size": 512},
@@ -13,6 +13,30 @@ SIZES = {  # lesson -> fields of its recipe on a CPU, and on a GPU
     "all_together": (
         {"image_size": 32, "batch_size": 32, "subset": 320},
         {"model": "wide", "image_size": 64, "batch_size": 128, "subset": 1280},
+    ),
+    "vision": (
+        {"data": "jpeg", "stored_size": 64, "image_size": 32, "subset": 640, "epochs": 2},
+        {"data": "jpeg", "stored_size": 64, "image_size": 64, "subset": 2560, "batch_size": 256, "model": "wide"},
+    ),
+    "language": (
+        {"data": "text-sqlite", "model": "tcn", "subset": 640, "epochs": 2, "batch_size": 32},
+        {"data": "text-sqlite", "model": "tcn", "subset": 10_240, "batch_size": 512},
+    ),
+    "recommendation": (
+        {"data": "ratings-sqlite", "subset": 2560, "epochs": 2},
+        {"data": "ratings-sqlite", "subset": 20_480, "batch_size": 2048},
+    ),
+    "vision by heart": (
+        {"subset": 128, "epochs": 10, "batch_size": 32},
+        {"subset": 512, "epochs": 12, "batch_size": 128},
+    ),
+    "language by heart": (
+        {"subset": 128, "epochs": 10, "batch_size": 32},
+        {"subset": 512, "epochs": 20, "batch_size": 128},
+    ),
+    "recommendation by heart": (
+        {"subset": 512, "epochs": 10, "batch_size": 128},
+        {"subset": 2048, "epochs": 20, "batch_size": 512},
     ),
 }
 

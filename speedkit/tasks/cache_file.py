@@ -27,7 +27,7 @@ def cache_name(source, shape) -> str:
     """
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     known = [(*part.shape, digest(part)) if isinstance(part, torch.Tensor) else part for part in source.identity()]
-    parts = type(source).__qualname__, known, tuple(shape), digest(*code)
+    parts = type(source).__qualname__, known, tuple(shape), str(source.dtype), digest(*code)
     return digest(repr(parts).encode())[:32]
 
 
@@ -37,16 +37,16 @@ def disk_cache(source, shape) -> caching.Disk:
     Raises:
         DataError: the file cannot be made; the message says what to do.
     """
-    path = generated_folder() / "cache" / f"{cache_name(source, shape)}.uint8"
+    path = generated_folder() / "cache" / f"{cache_name(source, shape)}.cache"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return caching.Disk(path, shape)
+        return caching.Disk(path, shape, source.dtype)
     except (OSError, ValueError) as error:
         words = N_(
             "The disk cache {path} of {size} could not be made ({why}): free some disk space, or name a folder that "
             "can be written in the environment variable SPEEDKIT_GENERATED."
         )
-        needed = size(math.prod(shape))
+        needed = size(math.prod(shape) * source.dtype.itemsize)
         why = getattr(error, "strerror", None) or error
         raise DataError(Message(words, path=path, size=needed, why=why)) from error
 
@@ -56,9 +56,9 @@ def clear_disk_cache():
     shutil.rmtree(generated_folder() / "cache", ignore_errors=True)
 
 
-def refuse_if_too_large(shape, free: int | None):
+def refuse_if_too_large(shape, dtype, free: int | None):
     """Raises DataError if a cache of this shape does not fit into shared memory with so many bytes free."""
-    needed = shape[0] + math.prod(shape)
+    needed = shape[0] + math.prod(shape) * dtype.itemsize
     if free is not None and needed > free:
         words = N_(
             "A shared cache of {size} does not fit into /dev/shm ({free} free): use cache='disk' or workers=0, or give "

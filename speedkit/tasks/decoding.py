@@ -1,14 +1,14 @@
 """From a picture file to pixels: whatever Pillow opens keeps what it shows, or is refused by the name of its file."""
 
-import os
 from collections import Counter
 
 import numpy as np
 import PIL
 import torch
-from PIL import Image, ImageCms, UnidentifiedImageError, features
+from PIL import Image, ImageCms, features
 
 from speedkit.support.errors import DataError
+from speedkit.support.faults import reason, shown
 from speedkit.support.messages import N_, Message, plural_message
 
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # grey with more levels than 256
@@ -174,28 +174,6 @@ def unreadable(path, error: Exception, fix: str = REPLACE) -> DataError:
     values = {"path": path if isinstance(path, Message) else shown(path), "why": reason(error)}
     values["fix"] = fix if isinstance(fix, Message) else Message(fix)
     return DataError(Message("{path} cannot be read as a picture ({why}): {fix}", **values))
-
-
-def reason(error: Exception) -> str:
-    """Why something could not be read, in a few words on one line."""
-    if isinstance(error, UnidentifiedImageError):
-        return Message("its content is in no format that Pillow knows")
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, MemoryError):
-        return Message("there is too little memory for it")
-    words = " ".join(str(error).split())[:200]
-    words = words if words.isprintable() else ascii(words)
-    plain = words and isinstance(
-        error, OSError | ValueError | SyntaxError | RuntimeError | Image.DecompressionBombError
-    )
-    return words if plain else f"{type(error).__name__}: {words}".rstrip(": ")
-
-
-def shown(path) -> str:
-    """A path or a name as a sentence can hold it: with escapes if there is anything in it that does not print."""
-    text = os.fsdecode(path)
-    return text if text.isprintable() else repr(text)
 
 
 def versions() -> tuple:

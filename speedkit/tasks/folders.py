@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from speedkit.support.errors import DataError
+from speedkit.support.faults import shown
 from speedkit.support.messages import N_, Message, plural_message
-from speedkit.tasks.decoding import shown
 
 SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "#recycle"}
 SYSTEM |= {"system volume information", "lost+found", "__pycache__", "@recycle", "network trash folder"}

@@ -1,66 +1,50 @@
 """Datasets made once from Fashion-MNIST: the same clothes as colour JPEGs, in files or in a SQLite database."""
 
-import contextlib
 import io
-import os
 import random
-import shutil
-import socket
-import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 
-import psutil
 import torch
 from PIL import Image
 
-from speedkit.support.errors import DataError
+from speedkit.support.faults import shown
 from speedkit.support.messages import N_, Message
-from speedkit.support.settings import generated_folder
-from speedkit.tasks import Progress, decoding
+from speedkit.tasks import decoding
 from speedkit.tasks import images as images_module
 from speedkit.tasks.cache_file import digest, stamps
-from speedkit.tasks.decoding import decoded, reason, shown
+from speedkit.tasks.data import Source, held_out
+from speedkit.tasks.decoding import decoded
+from speedkit.tasks.made import Database, made, write_table
 from speedkit.tasks.pictures import FILE_SIZE, Pictures
 
 
-class Blobs(images_module.Source):
-    """JPEG BLOBs in a SQLite database: ``read`` is one query and one decoding. Each process has its own connection."""
+class Blobs(Source):
+    """JPEG BLOBs in a SQLite database: ``read`` is one query and one decoding."""
 
     def __init__(self, path: Path, first: int, labels: torch.Tensor, image_size: int):
         """first: the database's row for position 0."""
-        self.path, self.first, self.labels, self.image_size = path, first, labels, image_size
-        self.owner, self.connection = None, None
+        self.path, self.database = path, Database(path)
+        self.first, self.labels, self.image_size = first, labels, image_size
 
     def read(self, position: int) -> torch.Tensor:
-        query = "SELECT jpeg FROM images WHERE position = ?"
         try:
-            if self.owner != os.getpid():
-                uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
-                self.connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-                self.owner = os.getpid()
-            row = self.connection.execute(query, (self.first + position,)).fetchone()
-            if row is None:
+            rows = self.database.rows("SELECT jpeg FROM images WHERE position = ?", (self.first + position,))
+            if not rows:
                 raise ValueError(f"picture {self.first + position} is missing")
-            return decoded(io.BytesIO(row[0]), self.image_size)
+            return decoded(io.BytesIO(rows[0][0]), self.image_size)
         except Exception as error:
-            self.close()
-            words = N_("{path} is damaged ({why}): delete it, and it will be made again.")
-            raise DataError(Message(words, path=shown(self.path), why=reason(error))) from None
+            raise self.database.damaged(error) from None
 
     def identity(self) -> tuple:
         return decoding.versions(), self.image_size, self.first, stamps([self.path])
 
     def close(self):
-        if self.owner == os.getpid() and self.connection is not None:
-            self.connection.close()
-        self.owner, self.connection = None, None
-
-    def __getstate__(self):
-        return self.__dict__ | {"owner": None, "connection": None}
+        self.database.close()
 
 
-class Rendered(images_module.Source):
+class Rendered(Source):
     """Pictures that go through JPEG like the stored ones, but are made only when they are read."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, stored_size: int, image_size: int):
@@ -91,7 +75,7 @@ def from_generated(recipe):
         DataError: the set cannot be made or read; the message says what to do.
     """
     images, labels, train, validation = images_module.fashion_mnist_split(recipe)
-    validation = validation[: max(200, min(images_module.VALIDATION, len(train) // 4))]
+    validation = validation[: held_out(len(train), images_module.VALIDATION)]
     chosen, stored, size = torch.cat([train, validation]), recipe.stored_size, recipe.image_size or FILE_SIZE
     start = time.perf_counter()
     target = yield from _generated(recipe.data, images, chosen, stored)
@@ -112,72 +96,20 @@ def _file_name(position):
 
 
 def _generated(kind, images, chosen, size):
-    """Makes the set if it is missing: under a temporary name, then renamed, so that it is whole or absent."""
     name = f"{kind}-{size}-{len(chosen)}-{digest(images[chosen], chosen)[:8]}"
-    target = generated_folder() / (f"{name}.sqlite" if kind == "sqlite" else name)
-    if os.path.exists(target):
-        if not os.access(target, os.R_OK):
-            words = N_(
-                "{path} was made by another user, and cannot be read: name a folder of your own in the environment "
-                "variable SPEEDKIT_GENERATED."
-            )
-            raise DataError(Message(words, path=target))
-        return target
-    what = N_("pictures written into the database, once") if kind == "sqlite" else N_("JPEG files written, once")
-    temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target.parent)
-        write = _write_sqlite if kind == "sqlite" else _write_files
-        jpegs = ((i, rendered(images[chosen[i]], int(chosen[i]), size)) for i in range(len(chosen)))
-        for done in write(temporary, jpegs):
-            if done % 50 == 0:
-                yield Progress(what, done, len(chosen))
-        try:
-            os.rename(temporary, target)
-        except OSError:
-            if not target.exists():  # else another kernel was faster: its set is whole, and ours is not needed
-                raise
-    except (OSError, sqlite3.OperationalError) as error:
-        words = N_(
-            "{path} could not be made ({why}): free some disk space, or name a folder that can be written in the "
-            "environment variable SPEEDKIT_GENERATED."
-        )
-        raise DataError(Message(words, path=target, why=reason(error))) from error
-    finally:
-        _remove(temporary)
-    return target
+    jpegs = (rendered(images[chosen[i]], int(chosen[i]), size) for i in range(len(chosen)))
+    if kind == "jpeg":
+        return (yield from made(name, partial(_write_files, jpegs=jpegs), len(chosen), N_("JPEG files written, once")))
+    table = partial(
+        write_table, create="images (position INTEGER PRIMARY KEY, jpeg BLOB NOT NULL)", rows=enumerate(jpegs)
+    )
+    return (yield from made(f"{name}.sqlite", table, len(chosen), N_("pictures written into the database, once")))
 
 
 def _write_files(temporary, jpegs):
-    for position, jpeg in jpegs:
+    for position, jpeg in enumerate(jpegs):
         path = temporary / _file_name(position)
         if position % 1000 == 0:
             path.parent.mkdir(parents=True)
         path.write_bytes(jpeg)
         yield position
-
-
-def _write_sqlite(temporary, jpegs):
-    with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("CREATE TABLE images (position INTEGER PRIMARY KEY, jpeg BLOB NOT NULL)")
-        for position, jpeg in jpegs:
-            connection.execute("INSERT INTO images VALUES (?, ?)", (position, jpeg))
-            yield position
-
-
-def _remove_leftovers(folder):
-    """Removes half-made sets of processes killed on this machine; in a container one may have had our number."""
-    for path in folder.glob(f".*.{socket.gethostname()}.*.tmp"):
-        pid = path.name.split(".")[-2]
-        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
-            _remove(path)
-
-
-def _remove(path):
-    if os.path.isdir(path):  # path.is_dir() would raise if another user's folder may not be read
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()

@@ -1,10 +1,6 @@
-"""The image task: where pictures come from, how they are split, the networks, and what counts as correct."""
+"""The image task: where pictures come from, how they are split, and the networks."""
 
-import gzip
-import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -12,15 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from speedkit.recipe import Recipe
-from speedkit.support.errors import DataError
-from speedkit.support.messages import N_, Message
-from speedkit.support.settings import data_folder, in_repository
-from speedkit.tasks import Progress
+from speedkit.support.settings import data_folder
+from speedkit.tasks.data import OnDevice, Source, bundled, prepared, share_of_commonest, split
+from speedkit.techniques import augmentation
 from speedkit.techniques import batchnorm as batchnorm_module
 
-SPLIT_SEED = 20_170_825  # of the split into training and validation images, the same for every recipe
 VALIDATION = 5_000
-PROBE = 1_000  # training images that training accuracy is measured on
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 FILES = {
     ("train", "images"): "train-images-idx3-ubyte.gz",
@@ -28,36 +21,6 @@ FILES = {
     ("test", "images"): "t10k-images-idx3-ubyte.gz",
     ("test", "labels"): "t10k-labels-idx1-ubyte.gz",
 }
-
-
-# Sources, which read the images of a dataset: in a module, so that every start method can send them to workers.
-
-
-class Source:
-    """Images with ``labels`` int64 [N]; ``read`` returns the one at a position, uint8 [C, H, W]."""
-
-    def read_first(self, count: int, what: str):
-        """A generator of Progress on ``what``; returns the first images uint8 [N, C, H, W] and labels int64 [N]."""
-        images = []
-        try:
-            for position in range(count):
-                images.append(self.read(position))
-                if position % 50 == 0:
-                    yield Progress(what, position, count)
-        finally:
-            self.close()
-        return torch.stack(images), self.labels[:count]
-
-    def close(self):
-        """Closes what reading opened; the next read opens it again."""
-
-    def identity(self) -> tuple:
-        """All that decides the pixels at each position, a tensor by its content. By default never the same twice."""
-        return (uuid4().hex,)
-
-    def notes(self) -> tuple:
-        """What the run's reader should know about the images, as messages, once the first were read."""
-        return ()
 
 
 class Arrays(Source):
@@ -79,51 +42,14 @@ class Arrays(Source):
     def identity(self) -> tuple:
         return torch.__version__, self.image_size, self.images
 
-    def read_first(self, count, what):
+    def samples(self, count, what):
         yield from ()  # too quick for any progress
-        return Arrays(self.images[:count], self.labels, self.image_size).all(), self.labels[:count]
+        return Arrays(self.images[:count], self.labels, self.image_size).all()
 
 
 def _resized(images, image_size):
     larger = F.interpolate(images.float(), size=(image_size, image_size), mode="bilinear", antialias=True)
     return larger.round_().clamp_(0, 255).to(torch.uint8)
-
-
-# What a recipe trains on
-
-
-@dataclass
-class Data:
-    """A split dataset: the training source, and the parts decoded before the clock starts, whatever the switches are.
-
-    ``validation`` and ``probe`` are (images uint8 [M, C, H, W], labels int64 [M]); ``probe`` are the first training
-    images; ``mean`` and ``std`` are float [C], of the probe's pixels. ``making_s``: seconds spent making a generated
-    set, 0 if it was there already. ``notes``: messages for the run's reader.
-    """
-
-    train: Source
-    validation: tuple[torch.Tensor, torch.Tensor]
-    probe: tuple[torch.Tensor, torch.Tensor]
-    test: Source
-    classes: tuple[str, ...]
-    making_s: float = 0.0
-    notes: tuple = ()
-
-    def read_test(self):
-        """Images and labels of the test set, decoded now. A generator: it yields :class:`Progress` and returns both."""
-        return self.test.read_first(len(self.test.labels), N_("test images decoded"))
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return tuple(self.probe[0].shape[1:])
-
-    @property
-    def mean(self) -> torch.Tensor:
-        return self.probe[0].float().mean(dim=(0, 2, 3))
-
-    @property
-    def std(self) -> torch.Tensor:
-        return self.probe[0].float().std(dim=(0, 2, 3))
 
 
 def load(recipe: Recipe):
@@ -148,23 +74,43 @@ def load(recipe: Recipe):
         from speedkit.tasks.torchvision_sets import from_torchvision
 
         train, validation, test, classes = yield from from_torchvision(recipe, *rest.split(":", 1))
-    count = len(train.labels)
-    if count < recipe.batch_size:
-        words = N_("{data} has {count} training images, fewer than batch_size={batch}: lower it.")
-        raise DataError(Message(words, data=recipe.data, count=count, batch=recipe.batch_size))
-    validation = yield from validation.read_first(len(validation.labels), N_("validation images decoded"))
-    probe = yield from train.read_first(min(PROBE, count), N_("training images decoded for training accuracy"))
-    return Data(train, validation, probe, test, classes, making_s, train.notes())
+    return (
+        yield from prepared(
+            recipe,
+            train,
+            validation,
+            test,
+            classes,
+            trivial=lambda __, labels: share_of_commonest(labels, train.labels),
+            making_s=making_s,
+            augment=augmentation.per_image(recipe.augment, recipe.shift, recipe.seed),
+            on_device=ImagesOnDevice,
+            copies=1 if recipe.augment == "off" else 6,  # mirrored, and both with their padding
+        )
+    )
 
 
-def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """How many of the labels int64 [B] the logits [B, classes] predict, as a tensor with one value."""
-    return (logits.argmax(1) == labels).sum()
+class ImagesOnDevice(OnDevice):
+    """All images on the device, where whole batches are gathered and augmented."""
 
+    def __init__(self, recipe, source, samples):
+        super().__init__(source, samples, None)
+        self.labels, self.augment = source.labels.to(samples.device), recipe.augment
+        if self.augment != "off":
+            self.crop_and_flip = augmentation.BatchCropAndFlip(self.samples, recipe.shift)
+        if self.augment == "heavy":
+            self.heavy = augmentation.Heavy(recipe.shift, recipe.seed)
 
-def split(count: int) -> torch.Tensor:
-    """The fixed shuffle of ``count`` images that every recipe splits: positions int64 [count]."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    def batches(self, order, epoch, generator):
+        chosen = order if self.augment == "off" else self.crop_and_flip.draw(order, generator)
+        for step, (some, labels) in enumerate(zip(chosen, self.labels[order], strict=True)):
+            yield self._images(some, epoch * len(order) + step), labels
+
+    def _images(self, chosen, key):
+        if self.augment == "off":
+            return self.samples.index_select(0, chosen)
+        images = self.crop_and_flip.cut(chosen)
+        return self.heavy.rand_augment(images, key) if self.augment == "heavy" else images
 
 
 # Fashion-MNIST
@@ -180,25 +126,10 @@ def fashion_mnist(part: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @lru_cache(maxsize=4)
-def _fashion_mnist(folder, part):
-    images = np.frombuffer(_verified(folder, FILES[part, "images"]), np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    labels = np.frombuffer(_verified(folder, FILES[part, "labels"]), np.uint8, offset=8)
+def _fashion_mnist(folder, part):  # another folder may hold other images
+    images = np.frombuffer(bundled(FILES[part, "images"]), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    labels = np.frombuffer(bundled(FILES[part, "labels"]), np.uint8, offset=8)
     return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
-
-
-def _verified(folder, name):
-    path, sums = folder / name, folder / "SHA256SUMS"
-    fix = "get it back with: git checkout -- data (or copy it from another copy of speedkit)."
-    if not in_repository():
-        fix = "speedkit was installed without its images: name the folder data of its repository in SPEEDKIT_DATA."
-    try:
-        packed = path.read_bytes()
-        expected = sums.read_text(errors="replace").splitlines()
-    except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): {fix}") from error
-    if f"{hashlib.sha256(packed).hexdigest()}  {name}" not in expected:
-        raise DataError(f"{path} is damaged (its SHA-256 is not the one in SHA256SUMS): {fix}")
-    return gzip.decompress(packed)
 
 
 def fashion_mnist_split(recipe):
@@ -247,6 +178,14 @@ class Pool(nn.AdaptiveAvgPool2d):
     def means(self, side: int) -> torch.Tensor:
         """The weight of each of ``side`` pixels in each output: float [output_size, side]."""
         return F.adaptive_avg_pool1d(torch.eye(side)[None], self.output_size)[0].T
+
+
+def network(recipe, shape, classes: int, inputs=None) -> nn.Module:
+    """The network of a recipe, see :mod:`speedkit.tasks`; ``inputs``: images uint8 [N, C, H, W]."""
+    mean, std = torch.zeros(shape[0]), torch.ones(shape[0])
+    if inputs is not None:
+        mean, std = (getattr(inputs.float(), name)(dim=(0, 2, 3)) for name in ("mean", "std"))
+    return build(recipe.model, shape, classes, mean=mean, std=std, batchnorm=recipe.batchnorm)
 
 
 def build(name: str, shape: tuple[int, int, int], classes: int, *, mean, std, batchnorm: bool = False) -> nn.Module:

@@ -7,15 +7,17 @@ from pathlib import Path
 import torch
 
 from speedkit.support.errors import DataError
+from speedkit.support.faults import shown
 from speedkit.support.messages import Message
-from speedkit.tasks import decoding, folders, images
+from speedkit.tasks import decoding, folders
 from speedkit.tasks.cache_file import stamps
+from speedkit.tasks.data import Source, split
 from speedkit.tasks.decoding import decoded
 
 FILE_SIZE = 64  # pixels on each side of a picture from a file or database, unless the recipe says otherwise
 
 
-class Decoded(images.Source):
+class Decoded(Source):
     """Pictures that are decoded when they are read, each cut to a square of ``image_size``.
 
     ``found``: what is known of the set: messages. ``done``: what was done to the pictures read in this process.
@@ -60,8 +62,8 @@ def from_folder(recipe, path):
     labels = [label for label, inside in enumerate(folder.classes.values()) for __ in inside]
     if len(paths) < 3:
         words = "{path} holds {count} pictures: at least three are needed, to train, to validate and to test."
-        raise DataError(Message(words, path=decoding.shown(path), count=len(paths)))
-    order = images.split(len(paths)).tolist()
+        raise DataError(Message(words, path=shown(path), count=len(paths)))
+    order = split(len(paths)).tolist()
     labels, size = torch.tensor(labels)[order], recipe.image_size or FILE_SIZE
     parts = [Pictures([paths[i] for i in order[part]], labels[part], size) for part in in_three(len(order))]
     train = parts[0]

@@ -11,10 +11,12 @@ import torchvision
 from PIL import Image
 
 from speedkit.support.errors import DataError
+from speedkit.support.faults import reason, shown
 from speedkit.support.messages import N_, Message
 from speedkit.support.settings import data_folder
 from speedkit.tasks import Progress, decoding, images
 from speedkit.tasks.cache_file import digest, stamps
+from speedkit.tasks.data import split
 from speedkit.tasks.pictures import FILE_SIZE, Decoded, in_three
 
 TRAIN = ("trainval", "train", "train-standard", "2021_train")  # names of parts, the first that there is
@@ -103,7 +105,7 @@ def from_torchvision(recipe, name, root=None):
     labels, classes = _numbered(labels, [_names(part) for part in parts])
     if len(classes) < 2:
         raise DataError(Message("torchvision's {name} in {root} has only one class.", name=name, root=root))
-    order = images.split(len(parts[0])).tolist()
+    order = split(len(parts[0])).tolist()
     if len(parts) == 2:
         held = min(images.VALIDATION, max(1, len(order) // 10))
         cut = [order[:-held], order[-held:], list(range(len(parts[1])))]
@@ -163,13 +165,13 @@ class _NoSuchPart(Exception):
 
 def _made(name, root, dataset, **part):
     """One part of a dataset; whatever torchvision raises becomes one sentence."""
-    values = {"name": name, "root": decoding.shown(root)}
+    values = {"name": name, "root": shown(root)}
     try:
         return dataset(**part)
     except Exception as error:
         if isinstance(error, ValueError | KeyError | AssertionError) and part.keys() & {"split", "version"}:
             raise _NoSuchPart from error
-        why, missing = decoding.reason(error), isinstance(error, RuntimeError | OSError)
+        why, missing = reason(error), isinstance(error, RuntimeError | OSError)
         if isinstance(error, ImportError) or (missing and "install" in why):
             words = N_("torchvision's {name} needs a package that is not installed ({why}).")
         elif missing:
@@ -201,7 +203,7 @@ def _first(name, make, argument, values):
     if refused:
         words, values["why"] = (
             N_("torchvision's {name} has no {kind} part that can be read ({why})."),
-            decoding.reason(refused),
+            reason(refused),
         )
     elif unlabelled:
         words = N_("torchvision's {name} has no {kind} part with labels.")

@@ -44,7 +44,16 @@ def whole(path: Path) -> dict:
         client.execute(env=os.environ | {"SPEEDKIT_SMOKE": "0", "SPEEDKIT_RUNS": runs})
     seconds = time.perf_counter() - start
     collected = "".join(output["text"] for output in notebook.cells.pop().outputs if output["output_type"] == "stream")
-    return {"seconds": seconds, "comparisons": json.loads(collected), "loses": losing(notebook)}
+    found = {"seconds": seconds, "comparisons": json.loads(collected), "loses": losing(notebook)}
+    return found | ({"tables": tables} if (tables := verdicts(notebook)) else {})
+
+
+def verdicts(notebook) -> list[str]:
+    """The text of the tables in which several techniques are judged at once."""
+    shown = [
+        output.get("data", {}).get("text/plain", "") for cell in notebook.cells for output in cell.get("outputs", ())
+    ]
+    return [text for text in shown if text.startswith("technique") and "judged by" in text]
 
 
 def losing(notebook) -> list[str]:

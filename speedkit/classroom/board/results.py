@@ -288,8 +288,9 @@ def _changes(comparison):
 
 
 def _task(recipe):
-    chosen = Recipe().differences(recipe).items()
-    words = [f"{name} {_value(name, value)}" for name, (__, value) in chosen if name not in ("seed", "device")]
+    chosen = {name: value for name, (__, value) in Recipe(data=recipe.data).differences(recipe).items()}
+    chosen = ({"data": recipe.data} if recipe.data != Recipe().data else {}) | chosen
+    words = [f"{name} {_value(name, value)}" for name, value in chosen.items() if name not in ("seed", "device")]
     return ", ".join(words) or N_("the default recipe")
 
 

@@ -16,6 +16,7 @@ from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK
 from speedkit.run import Run, labels
 from speedkit.support.messages import N_, _, whole
 from speedkit.support.units import number, percent, seconds, size
+from speedkit.tasks import task_of
 
 RAW_POINTS = 160  # up to this many steps of the current run, every step is a point
 BANDED_POINTS = 80  # with more steps, at most this many points, with a band from the lowest to the highest value
@@ -186,8 +187,8 @@ def _new_trace(run, over, count, points, raw):
         recent = recent[1:] if len(recent) == count > 1 else recent
         recent = recent[np.abs(recent) < ENORMOUS]
         latest[name] = float(recent[-1] if name == "memory" else recent.mean()) if len(recent) else math.nan
-    lines["images_per_s"] = lines["step_s"].rate(run.recipe.batch_size)
-    latest["images_per_s"] = run.recipe.batch_size / latest["step_s"] if latest["step_s"] else math.nan
+    lines["images_per_s"] = lines["step_s"].rate(run.recipe.units_per_step)
+    latest["images_per_s"] = run.recipe.units_per_step / latest["step_s"] if latest["step_s"] else math.nan
     ends, accuracy = run.epoch_columns("steps", "validation_accuracy").values()
     accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)
     latest["validation_accuracy"] = float(accuracy[-1]) if len(accuracy) else math.nan
@@ -196,7 +197,8 @@ def _new_trace(run, over, count, points, raw):
 
 
 def _all_traces(run, earlier):
-    earlier = list(earlier)[-EARLIER_RUNS:]
+    task = task_of(run.recipe)  # what another one counts and predicts does not belong on these axes
+    earlier = [each for each in earlier if task_of(each.recipe) is task][-EARLIER_RUNS:]
     points = EARLIER_POINTS if len(earlier) <= 3 else EARLIER_POINTS // 2
     return earlier, _trace(run, BANDED_POINTS, RAW_POINTS), [_trace(each, points) for each in earlier]
 
@@ -231,8 +233,8 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
         [
             _time_plot(now, before, styles),
             _memory_plot(run, now, before, styles),
-            _rate_plot(now, before, styles),
-            _learning_plot(now, before, styles),
+            _rate_plot(run, now, before, styles),
+            _learning_plot(run, now, before, styles),
         ],
         *_step_memory([run, *reversed(earlier)], [names[-1], *reversed(names[:-1])]),
         caption,
@@ -294,30 +296,35 @@ def _memory_words(run, now):
     return _("memory of the processes since the start: {amount}", amount=f"{sign}{size(abs(memory))}")
 
 
-def _rate_words(now):
-    return _("images per second: {rate}", rate=number(now.latest["images_per_s"]))
+def _rate_words(run, now):
+    return _(task_of(run.recipe).rate, rate=number(now.latest["images_per_s"]))
 
 
-def _rate_plot(now, before, styles):
+def _rate_plot(run, now, before, styles):
     marks = [*_current("images_per_s", now.lines["images_per_s"], now.each)]
     marks += [
         _mean("images_per_s", trace.lines["images_per_s"], style) for trace, style in zip(before, styles, strict=True)
     ]
-    title = [(_rate_words(now), None)]
+    title = [(_rate_words(run, now), None)]
     return _plot(title, marks, "/s", 2, now, lambda value: f"{number(value)}/s", ("images_per_s",))
 
 
-def _learning_plot(now, before, styles):
+def _learning_plot(run, now, before, styles):
     marks = [*_current("loss", _joined(now.lines["loss"]), now.each)]
     marks += [_mean("loss", _joined(trace.lines["loss"]), style) for trace, style in zip(before, styles, strict=True)]
     for trace, style in zip((*before, now), (*styles, {}), strict=True):  # the current run's dots are on top
         if not np.isnan(trace.accuracy).all():
             look = style | {"width": 1, "dots": True, "right": True}
             marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
+    trivial = 100 * run.scalars.get("trivial_accuracy", math.nan)
+    if math.isfinite(trivial) and len(now.accuracy):
+        ends = np.array([1.0, max(now.count, 2)])
+        marks.append(Mark("trivial_accuracy", ends, np.full(2, trivial), width=1, dash=(1, 4), right=True))
     ended = percent(now.latest["validation_accuracy"]) if len(now.accuracy) else _("not yet")
+    what = _(task_of(run.recipe).accuracy)
     title = [
         (_("training loss (left) {loss}", loss=_plain(now.latest["loss"])), None),
-        (_("● validation accuracy (right) {accuracy}", accuracy=ended), None),
+        (_("● {what} (right) {accuracy}", what=what, accuracy=ended), None),
     ]
     return _plot(title, marks, "", 5, now, _plain, ("loss",))
 
@@ -437,7 +444,7 @@ def _words(run, now, before, names):
         ),
         _memory_words(run, now),
         *_step_memory_words(run),
-        _rate_words(now),
+        _rate_words(run, now),
         _(
             "training loss {loss}, validation accuracy {accuracy}",
             loss=_plain(latest["loss"]),
@@ -448,11 +455,12 @@ def _words(run, now, before, names):
         latest = trace.latest
         lines.append(
             _(
-                "earlier, {name}: {time} per step, {memory}, {rate} images/s, validation accuracy {accuracy}",
+                "earlier, {name}: {time} per step, {memory}, {rate} {unit}, validation accuracy {accuracy}",
                 name=name,
                 time=seconds(latest["step_s"]),
                 memory=size(latest["memory"]),
                 rate=number(latest["images_per_s"]),
+                unit=_(task_of(run.recipe).unit),
                 accuracy=percent(latest["validation_accuracy"]),
             )
         )

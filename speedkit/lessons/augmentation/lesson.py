@@ -218,7 +218,7 @@ def train_with(transform: Callable | None, recipe: Recipe) -> Run:
         )
 
     def dataset(source, cache, augment):
-        return loading.Images(source, cache, transform)
+        return loading.Samples(source, cache, transform)
 
     return fit(recipe, dataset=dataset)
 

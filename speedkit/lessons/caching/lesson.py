@@ -116,7 +116,7 @@ def memory_paid(recipe: Recipe) -> Table:
     cache = caching.Ram((count, 3, side, side), shared=False)
     exact = {
         "JPEG, as stored in the database": jpeg,
-        f"decoded, {side} × {side}: what the cache holds": cache.images.nbytes + cache.filled.nbytes,
+        f"decoded, {side} × {side}: what the cache holds": cache.samples.nbytes + cache.filled.nbytes,
         f"decoded, {side} × {side}, as normalised float32": count * 3 * side * side * 4,
         f"decoded, {large} × {large}: not resized": count * 3 * large * large,
     }
@@ -170,7 +170,7 @@ def _read_whole(path):
 # Wrong: the cache after the augmentation
 
 
-class AugmentThenCache(loading.Images):
+class AugmentThenCache(loading.Samples):
     """The mistake: the image is cached *after* its random transform, so its first variant comes back in every epoch."""
 
     def __getitems__(self, keys):
@@ -196,7 +196,7 @@ def same_picture(recipe: Recipe, epochs: int = 8) -> Picture:
     figure = Figure(figsize=(8, 2.9), layout="constrained")
     for part, (title, kind) in zip(
         figure.subfigures(2, 1),
-        {"cache, then augment": loading.Images, "augment, then cache": AugmentThenCache}.items(),
+        {"cache, then augment": loading.Samples, "augment, then cache": AugmentThenCache}.items(),
         strict=True,
     ):
         augment = augmentation.per_image(recipe.augment, recipe.shift, recipe.seed)
@@ -220,7 +220,7 @@ def frozen(recipe: Recipe, pairs: int = NEEDED_PAIRS, progress: bool = True) -> 
     accuracy = np.empty((pairs, 2))
     with tqdm(total=2 * pairs, unit="run", file=sys.stdout, disable=not progress) as bar:
         for pair in range(pairs):
-            for column, kind in enumerate((loading.Images, AugmentThenCache)):
+            for column, kind in enumerate((loading.Samples, AugmentThenCache)):
                 run = fit(recipe.but(seed=recipe.seed + pair), dataset=kind)
                 accuracy[pair, column] = run.last("validation_accuracy")
                 bar.update()
@@ -244,7 +244,7 @@ class Dictionary(torch.utils.data.Dataset):
     """The mistake: decoded images in a dictionary inside the dataset. Every worker has its own copy of it."""
 
     def __init__(self, source, cache=None, augment=None):
-        """cache, augment: unused; they make this a stand-in for :class:`speedkit.loading.Images`."""
+        """cache, augment: unused; they make this a stand-in for :class:`speedkit.loading.Samples`."""
         self.source, self.decoded = source, {}
 
     def __len__(self):

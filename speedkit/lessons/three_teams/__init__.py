@@ -1,0 +1,1 @@
+"""The lesson on three teams: what pays for pictures, for text and for recommendations."""
