@@ -3,7 +3,6 @@
 import math
 import shutil
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +31,9 @@ class Reads(int):
     @classmethod
     def timed(cls, count: int, *times: float):
         """times: before reading, between reading and augmenting, and after augmenting."""
-        reads = cls(count)
-        reads.read_s, reads.augment_s = (later - sooner for sooner, later in pairwise(times))
-        reads.read_s *= count > 0  # else it was a cache that was read
+        reads, (began, read, augmented) = cls(count), times
+        reads.read_s = read - began if count else 0.0  # else it was a cache that was read
+        reads.augment_s = augmented - read
         return reads
 
 

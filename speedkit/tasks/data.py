@@ -45,6 +45,10 @@ class Source:
                 sample.copy_(augment(sample, key))
         return samples, self.labels[positions]
 
+    def gathered(self, samples, positions, keys, augment):
+        """The examples at ``positions``, of all ``samples`` [N, ...]."""
+        return self.examples(samples.index_select(0, positions), positions, keys, augment)
+
     def samples(self, count: int, what: str):
         """A generator of Progress on ``what``; returns the first samples [count, ...] as they are read."""
         samples = []
@@ -164,7 +168,7 @@ class OnDevice:
         for some in order.split(self.BATCHES):
             positions = some.flatten()
             keys = positions + epoch * len(self.source)
-            parts = self.source.examples(self.samples.index_select(0, positions), positions, keys, self.augment)
+            parts = self.source.gathered(self.samples, positions, keys, self.augment)
             yield from zip(*(part.view(*some.shape, *part.shape[1:]) for part in parts), strict=True)
 
 

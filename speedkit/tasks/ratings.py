@@ -65,15 +65,15 @@ class Histories(Source):
     def examples(self, samples, positions, keys=None, augment=None):
         """Inputs int32 [B, history + 1] and labels int64 [B]. augment: see :class:`Fresh`."""
         items = samples.int()
-        count, places = (items > 0).sum(1), torch.arange(items.shape[1], device=items.device)
-        kept = places < count.unsqueeze(1)
+        count, places = items.count_nonzero(1), torch.arange(items.shape[1], device=items.device)
         if augment:
             target = augment.target(keys, count, self.in_order)
-            kept &= augment.kept(keys, places)
         else:
             target = count - 1 if self.in_order else drawn(count, SPLIT_SEED, positions)
         target = target.unsqueeze(1)
-        kept &= places < target if self.in_order else places != target
+        kept = places < target if self.in_order else places != target
+        if augment and augment.half:
+            kept &= augment.kept(keys, places)
         return items * kept, items.gather(1, target).squeeze(1).long()
 
     def identity(self) -> tuple:
@@ -399,9 +399,8 @@ class Fresh:
         return first + drawn(count - first, self.seed, keys)
 
     def kept(self, keys, places):
-        """Which of the other items the network gets: bool [B, history + 1]."""
-        each = keys.unsqueeze(1) * len(places) + places
-        return drawn(2, self.seed, each, salt=1) > 0 if self.half else torch.ones_like(each, dtype=torch.bool)
+        """Which of the other items the network gets, if it is not all of them: bool [B, history + 1]."""
+        return drawn(2, self.seed, keys.unsqueeze(1) * len(places) + places, salt=1) > 0
 
 
 # The network

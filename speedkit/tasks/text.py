@@ -51,10 +51,12 @@ class Windows(Source):
 
     def examples(self, samples, positions, keys=None, augment=None):
         """Inputs uint8 [B, context] and labels int64 [B, context]. augment: (keys, context) -> offsets and a mask."""
+        return self.gathered(samples, torch.arange(len(samples), device=samples.device), keys, augment)
+
+    def gathered(self, samples, positions, keys, augment):
         offsets, dropped = augment(keys, self.context) if augment else (0, None)
         lines = samples.as_strided((samples.numel() - self.context, self.context + 1), (1, 1), samples.storage_offset())
-        first = torch.arange(0, samples.numel(), 2 * self.context, device=samples.device) + offsets
-        windows = lines.index_select(0, first)
+        windows = lines.index_select(0, positions * (2 * self.context) + offsets)
         inputs, labels = windows[:, :-1], windows[:, 1:].long()
         return inputs.contiguous() if dropped is None else inputs.masked_fill(dropped, 0), labels
 

@@ -12,7 +12,7 @@ from speedkit.support.errors import release
 from tests.benchmarks import table
 
 FAST = ("footprint", "step_cost", "loading", "panel_cost", "techniques")
-ALL = (*FAST, "wait_policy", "step_overhead", "ninety", "watching")
+ALL = (*FAST, "wait_policy", "step_overhead", "ninety", "watching", "teams")
 
 
 def run(name: str) -> str:

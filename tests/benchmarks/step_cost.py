@@ -12,8 +12,10 @@ import torch
 
 import speedkit as sk
 from speedkit import hardware
+from speedkit.loading import drain
 from speedkit.meter import Meter
 from speedkit.run import Run, Step
+from speedkit.tasks import module_of
 from speedkit.techniques.precision import Precision
 from speedkit.train import train
 from tests.benchmarks import Figures, ratio, several
@@ -26,7 +28,7 @@ BY_HAND, TRAIN = "by hand", "train"
 
 def in_turns(recipe: sk.Recipe, turns: int = TURNS, block: int = BLOCK) -> dict:
     """Compares alternating blocks of steps of both loops, leaving out any block in which an epoch ends."""
-    epoch = 55_000 // recipe.batch_size
+    epoch = len(drain(module_of(recipe).load(recipe)).train) // recipe.batch_size
     loops = {TRAIN: (record for record in train(recipe) if isinstance(record, Step)), BY_HAND: steps_by_hand(recipe)}
     draw, times, done = np.random.default_rng(0), {name: [] for name in loops}, 0
     for _ in range(turns):
