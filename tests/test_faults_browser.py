@@ -71,7 +71,7 @@ def test_stop_before_the_first_step(notebook):
     expect(status(page)).to_contain_text("JPEG files written, once")
     button(page, "Stop").click()
     expect(status(page)).to_contain_text("Stopped before the first step.")
-    page.get_by_label("Data").select_option("fashion-mnist")
+    page.get_by_label("Data", exact=True).select_option("fashion-mnist")
     button(page, "Run").click()
     ended(page)
     expect(page.get_by_role("alert")).to_have_count(0)
