@@ -2,7 +2,8 @@
 
 The plain loop for text has the settings that nanoGPT's README gives for a laptop's processor (Karpathy 2022): batches
 of 12 windows, AdamW with a warm-up and a cosine to a tenth, gradients clipped at 1, around the same network. Windows
-are cut as there, at random places of one array.
+are cut as there, at random places of one array. The kit's recipe trains the same network, in larger batches and with a rate
+that rises to fifteen times as much and falls within one pass (one_cycle).
 ``python -m tests.benchmarks.teams`` takes about eight minutes on two cores. Run nothing else meanwhile.
 """
 
@@ -25,7 +26,7 @@ from tests.benchmarks.step_cost import in_turns
 
 TEXT = sk.Recipe(data="text", subset=None, augment="light", cache="device", batch_size=BATCH)
 RATINGS = sk.Recipe(data="ratings", cache="device", batch_size=BATCH)
-TARGET = 0.45  # of the next bytes of the validation plays
+TARGET = 0.38  # of the next bytes of the validation plays: the plain loop takes more than half a minute
 PAIRS = 11
 
 
@@ -129,9 +130,9 @@ def main():
     figures["a query a sample / cache on the device"] = paired(ways, PAIRS)
     for name, recipe in {"text": TEXT.but(epochs=30), "ratings": RATINGS.but(epochs=30, batch_size=256)}.items():
         figures[f"train / by hand, a step of {name}"] = in_turns(recipe, turns=60, block=10)
-    quick = TEXT.but(schedule="one_cycle", learning_rate=0.004, subset=20_000, epochs=3)
+    quick = TEXT.but(schedule="one_cycle", learning_rate=0.015, subset=12_000, epochs=1, batch_size=32)
     ways = {
-        "plain loop": lambda: plain_seconds_to_target(quick, TARGET),
+        "plain loop": lambda: plain_seconds_to_target(TEXT, TARGET),
         "the kit's recipe": lambda: seconds_to_target(quick, TARGET),
     }
     figures["plain loop / the kit's recipe, to the same accuracy"] = paired(ways, 3)
