@@ -147,6 +147,7 @@ class _Open:
         if self.left is not None:
             self.run.paused_s += clock() - self.left
         self.comparison.now, self.comparison.current = self.words, self.run
+        self.comparison.latest[self.arm] = self.run
 
     def leave(self):
         self.left = clock()

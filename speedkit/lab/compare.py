@@ -9,10 +9,10 @@ from datetime import datetime
 from IPython import get_ipython
 
 from speedkit.comparison.metrics import Claim
-from speedkit.comparison.result import BY_HAND, Comparison
+from speedkit.comparison.result import ARMS, BY_HAND, Comparison
 from speedkit.comparison.runs import fill, plan
 from speedkit.comparison.stats import NEEDED_PAIRS
-from speedkit.lab import display, queue  # noqa: F401 (display: a notebook shows comparisons whole)
+from speedkit.lab import display, live, queue  # noqa: F401 (display: a notebook shows comparisons whole)
 from speedkit.recipe import Recipe
 from speedkit.support.guard import leave_if_imported_by_a_worker
 from speedkit.support.messages import N_, Message, _
@@ -40,6 +40,7 @@ def compare(
     do not count, and the pairs: both runs of a pair have the same seed, and which of the two comes first is drawn at
     random. On a CPU and without workers they take turns, a few milliseconds each, so that whatever else the machine
     does slows both alike. The test set is not touched. To stop early, interrupt the kernel: the finished pairs count.
+    Meanwhile a chart of the newest pair moves in the running cell; the result takes its place.
     With SPEEDKIT_SMOKE, runs are cut to a few steps, and there is no queue and no verdict.
 
     Args:
@@ -84,9 +85,17 @@ def compare(
                 shown = comparison.now, comparison.runs_done
                 bar.n = comparison.runs_done
                 bar.set_description(comparison.now)
+            _draw(comparison)
     if comparison.status != "finished":
         comparison.status, comparison.reason = "stopped", BY_HAND
     return comparison
+
+
+def _draw(comparison):
+    """A frame of the newest pair, between two steps: the baseline's run in the colour of an earlier one."""
+    if comparison.current is not None:
+        *earlier, newest = (run for arm in ARMS if (run := comparison.latest.get(arm)) is not None)
+        comparison.current.paused_s += live.frame(newest, earlier)
 
 
 @contextmanager

@@ -1,17 +1,25 @@
-"""A chart that moves in the output of the running cell, and stays there as a picture when the run has ended."""
+"""Charts that move in the output of the running cell, and stay there as a picture when it has ended.
+
+Where other code makes the steps (:func:`live`: the panel, a loop of one's own), a thread draws. Where the kit itself
+makes them in the cell (:func:`fit`, comparisons), frames are drawn between two steps, and the time that they take is no
+part of a run's times: a second thread would hold up whichever step is being made.
+"""
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib import import_module
 
 from IPython import get_ipython
 from IPython.display import display
 
-from speedkit.lab import chart
 from speedkit.run import Run
 
 FRAME = 0.5  # seconds between two frames, at least
+AFTER = 2.0  # seconds that a cell trains before it gets a chart
+EARLIER = 4  # runs of the same cell that stay on the axes
 SHARE = 0.003  # of a core's time that making frames may take; see :mod:`speedkit.lab.panel`
+clock = time.perf_counter
 
 
 def in_notebook() -> bool:
@@ -38,7 +46,7 @@ def live(run: Run, earlier=()):
         over.set()
         thread.join()
         if run.count:
-            handle.update({"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}, raw=True)
+            handle.update(_picture(run, earlier), raw=True)
 
 
 def _draw(handle, run, earlier, over):
@@ -46,6 +54,98 @@ def _draw(handle, run, earlier, over):
     while not over.wait(pause):
         if run.count != seen:
             seen, began = run.count, time.thread_time()
-            sentence = f"<p><b>{run.where_time_goes()}</b></p>"
-            handle.update({"text/html": f"{sentence}{chart.svg(run, earlier)}", "text/plain": ""}, raw=True)
+            handle.update(_moving(run, earlier), raw=True)
             pause = max(FRAME, (time.thread_time() - began) / SHARE)
+
+
+def _moving(run, earlier):
+    from speedkit.lab import chart  # here and below, because most of what imports this draws nothing
+
+    return {"text/html": f"<p><b>{run.where_time_goes()}</b></p>{chart.svg(run, earlier)}", "text/plain": ""}
+
+
+def _picture(run, earlier):
+    from speedkit.lab import chart
+
+    return {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
+
+
+class _Cell:
+    """What the running cell shows of what it trains: one chart, however many runs it makes."""
+
+    def __init__(self):
+        self.due, self.handle = None, None
+        self.fitted: list[Run] = []  # newest last
+
+    def frame(self, run, earlier) -> float:
+        began = clock()
+        if self.due is None:
+            self.due = began + AFTER
+        if began < self.due or not run.count:
+            return 0.0
+        output = _moving(run, earlier)
+        if self.handle is None:
+            self.handle = display(output, raw=True, display_id=True)
+        else:
+            self.handle.update(output, raw=True)
+        spent = clock() - began
+        self.due = began + max(FRAME, spent / SHARE)
+        return spent
+
+    def end(self):
+        if self.handle is not None:  # a comparison shows its own result
+            *earlier, last = self.fitted or [None]
+            self.handle.update(_picture(last, earlier) if last else {"text/html": "", "text/plain": ""}, raw=True)
+
+
+_cell: _Cell | None = None
+
+
+def frame(run: Run, earlier=()) -> float:
+    """Draws the chart of the running cell if it is time for a frame; returns the seconds which that took.
+
+    Call it between two steps, in the thread that runs the cell. Outside a cell it does nothing.
+    """
+    return 0.0 if _cell is None else _cell.frame(run, earlier)
+
+
+def fitting(records, run: Run):
+    """The records of a run that ``fit`` makes; between them the chart of the running cell is drawn."""
+    if _cell is None or threading.current_thread() is not threading.main_thread():
+        return records
+    return _drawing(records, run, _cell)
+
+
+def _drawing(records, run, cell):
+    earlier = cell.fitted[-EARLIER:]
+    with closing(records):
+        for record in records:
+            yield record
+            run.paused_s += cell.frame(run, earlier)
+    cell.fitted.append(run)
+    return run
+
+
+def _begin(*__):
+    global _cell
+    _cell = _Cell()
+
+
+def _end(*__):
+    global _cell
+    cell, _cell = _cell, None
+    if cell is not None:
+        cell.end()
+
+
+def watch_cells():
+    """From now on, ``fit`` and comparisons show in the cell of a notebook that they train."""
+    shell = get_ipython()
+    shell.events.register("pre_run_cell", _begin)
+    shell.events.register("post_run_cell", _end)
+    import_module("speedkit.train").shown = fitting  # ``speedkit.train`` itself is the function
+    _begin()  # the cell that runs now
+
+
+if in_notebook():
+    watch_cells()
