@@ -64,14 +64,12 @@ def compare(
         Exception: anything else that makes a run fail. A loss that becomes nan or infinite does not end the
             comparison: that run has no numbers, and a note says so.
     """
-    from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
-
     leave_if_imported_by_a_worker()
     comparison, script = plan(baseline, variant, pairs, claims, target), get_ipython() is None
     with (
         _kept_in_a_script(comparison) if script else nullcontext() as signals,
         suppress(KeyboardInterrupt),
-        tqdm(total=comparison.total_runs, unit=_("run"), file=Output(sys.stdout), disable=not progress) as bar,
+        live.progress(total=comparison.total_runs, unit=_("run"), wanted=progress) as bar,
         closing(in_turn(comparison, train)) as filling,
     ):
         shown, waiting = None, False

@@ -5,6 +5,7 @@ makes them in the cell (:func:`fit`, comparisons), frames are drawn between two 
 part of a run's times: a second thread would hold up whichever step is being made.
 """
 
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -14,11 +15,13 @@ from IPython import get_ipython
 from IPython.display import display
 
 from speedkit.run import Run
+from speedkit.support.output import Output
 
 FRAME = 0.5  # seconds between two frames, at least
 AFTER = 2.0  # seconds that a cell trains before it gets a chart
 EARLIER = 4  # runs of the same cell that stay on the axes
 SHARE = 0.003  # of a core's time that making frames may take; see :mod:`speedkit.lab.panel`
+NOTHING = {"text/html": "", "text/plain": ""}
 clock = time.perf_counter
 
 
@@ -74,7 +77,7 @@ class _Cell:
     """What the running cell shows of what it trains: one chart, however many runs it makes."""
 
     def __init__(self):
-        self.due, self.handle = None, None
+        self.due, self.handle, self.empty = None, None, True
         self.fitted: list[Run] = []  # newest last
 
     def frame(self, run, earlier) -> float:
@@ -83,19 +86,23 @@ class _Cell:
             self.due = began + AFTER
         if began < self.due or not run.count:
             return 0.0
-        output = _moving(run, earlier)
-        if self.handle is None:
-            self.handle = display(output, raw=True, display_id=True)
-        else:
-            self.handle.update(output, raw=True)
+        self.show(_moving(run, earlier))
         spent = clock() - began
         self.due = began + max(FRAME, spent / SHARE)
         return spent
 
+    def show(self, output):
+        if self.handle is None:
+            self.handle = display(output, raw=True, display_id=True)
+        else:
+            self.handle.update(output, raw=True)
+        self.empty = output is NOTHING
+
     def end(self):
-        if self.handle is not None:  # a comparison shows its own result
-            *earlier, last = self.fitted or [None]
-            self.handle.update(_picture(last, earlier) if last else {"text/html": "", "text/plain": ""}, raw=True)
+        if self.handle is None or self.empty:
+            return
+        *earlier, last = self.fitted or [None]
+        self.show(_picture(last, earlier) if last else NOTHING)  # a comparison shows its own result
 
 
 _cell: _Cell | None = None
@@ -107,6 +114,15 @@ def frame(run: Run, earlier=()) -> float:
     Call it between two steps, in the thread that runs the cell. Outside a cell it does nothing.
     """
     return 0.0 if _cell is None else _cell.frame(run, earlier)
+
+
+def progress(items=None, *, unit: str, total: int | None = None, wanted: bool = True):
+    """A progress bar (tqdm's) as text in the running cell; a chart of what is trained meanwhile stands above it."""
+    from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
+
+    if _cell is not None and _cell.handle is None and wanted:
+        _cell.show(NOTHING)
+    return tqdm(items, total=total, unit=unit, file=Output(sys.stdout), disable=not wanted)
 
 
 def fitting(records, run: Run):
