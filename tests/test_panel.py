@@ -707,3 +707,27 @@ def test_a_failing_training_makes_nbmake_red(generated, tmp_path):
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "made up" in done.stdout
     assert done.returncode == 1
+
+
+class Shell:
+    """A shell in which the cell called "a" runs."""
+
+    kernel = None
+
+    def get_parent(self):
+        return {"metadata": {"cellId": "a"}}
+
+
+def test_a_panel_s_cell_run_again_says_that_its_run_was_stopped(quick, monkeypatch):
+    monkeypatch.setattr(runner_module, "get_ipython", Shell)
+    said = "The run that this cell had started before was stopped."
+    first, second, third = Panel(quick), Panel(quick.but(epochs=10_000)), Panel(quick)
+    first._ipython_display_()
+    second._ipython_display_()
+    assert said not in second.status.value  # nothing was running
+    second.start()
+    wait_for(lambda: second._shown.count, "the first step")
+    third._ipython_display_()
+    assert said in third.status.value
+    wait_for(lambda: second.runs, "the end of the old run")
+    assert second.runs[0].status == "stopped"

@@ -114,7 +114,8 @@ class Panel:
 
     def _ipython_display_(self):
         """Shows the widgets, and below them an ordinary output: the last figure, which stays in the saved notebook."""
-        stop_what_this_cell_showed(self)
+        if stop_what_this_cell_showed(self):
+            self._show_status(_("The run that this cell had started before was stopped."))
         show_widget(self.box, _("speedkit panel (live widgets: run this cell to use them)"))
         self._handles.append(display(self._keepsake, raw=True, display_id=True))
         stop_on_interrupt()
@@ -174,11 +175,13 @@ class Panel:
             raise RuntimeError("The run ended without a single step.")
         return runner.run
 
-    def stop(self):
-        """What the Stop button does: ends the run after its current step."""
-        if self._runner is not None and self._shown is not None and self._shown.status in ("new", "running"):
-            self._show_status(_("Stopping …"))
-            self._runner.stop()
+    def stop(self) -> bool:
+        """What the Stop button does: ends the run after its current step. Returns whether there was one."""
+        if self._runner is None or self._shown is None or self._shown.status not in ("new", "running"):
+            return False
+        self._show_status(_("Stopping …"))
+        self._runner.stop()
+        return True
 
     def forget(self):
         """Removes the earlier runs from the axes and from ``runs``; the latest one stays."""
