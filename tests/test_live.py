@@ -10,7 +10,7 @@ from speedkit.run import Run
 from tests.test_compare import PNG, TEXT, notebook_of
 
 HTML = "text/html"
-QUICK = {"subset": 256, "batch_size": 32, "epochs": 1, "device": "cpu"}
+QUICK = {"subset": 256, "batch_size": 16, "epochs": 1, "device": "cpu"}
 
 
 class Handle:
@@ -52,7 +52,7 @@ def test_the_runs_of_a_cell_share_one_chart_which_stays_as_a_picture(shown):
     assert "baseline" in shown[-1][HTML]
     assert live._cell.fitted == [first, second]
     live._end()
-    assert sorted(shown[-1]) == [PNG, TEXT]
+    assert sorted(shown[-1]) == [PNG, HTML, TEXT]
     assert "batch norm" in shown[-1][TEXT]
 
 
@@ -70,6 +70,11 @@ def test_a_comparison_shows_its_newest_pair_and_leaves_the_place_to_its_result(s
     assert both
     live._end()
     assert shown[-1] == {HTML: "", TEXT: ""}
+
+
+def test_a_run_of_a_few_steps_is_not_shown_beside_others(shown):
+    fitted(Recipe(**QUICK, steps=2))
+    assert live._cell.fitted == []
 
 
 def test_a_short_training_shows_nothing(shown, monkeypatch):
@@ -95,7 +100,7 @@ def test_in_a_kernel_the_chart_is_an_output_of_the_cell_that_trains(generated, t
     )
     NotebookClient(made, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     __, __, trained, compared, nothing = made.cells
-    assert [sorted(output.data) for output in trained.outputs] == [[PNG, TEXT]]
+    assert [sorted(output.data) for output in trained.outputs] == [[PNG, HTML, TEXT]]
     assert [dict(output.data) for output in compared.outputs] == [{HTML: "", TEXT: ""}]
     assert [output.output_type for output in nothing.outputs] == ["execute_result"]
 

@@ -151,6 +151,7 @@ class Comparison(Strict, frozen=False):
     claims: Annotated[tuple[Claim, ...], FailFast(), BeforeValidator(_as_tuple)] = ()
     smoke: bool = False
     in_turns: bool = False
+    loops: ListOf[str] = Field(default_factory=list)  # the names of two loops of one's own, compared instead of recipes
     status: str = "new"
     reason: StoredMessage = ""
     started: str = ""
@@ -209,6 +210,11 @@ class Comparison(Strict, frozen=False):
         changed = self.baseline.differences(self.variant)
         changed.pop("seed", None)
         return changed
+
+    @property
+    def names(self) -> list[str]:
+        """What the two are called: by their switches, or the names of the functions."""
+        return self.loops or [self.baseline.label, self.variant.label]
 
     @property
     def done(self) -> list[int]:
@@ -382,6 +388,7 @@ class Comparison(Strict, frozen=False):
 
     def _headline(self):
         changes = ", ".join(f"{name} {before} → {after}" for name, (before, after) in self.changes.items())
+        changes = " → ".join(self.loops) if self.loops else changes
         reason = f" ({_(self.reason)})" if self.reason else ""
         return _(
             "{changes}: {done} of {pairs} pairs, {status}",

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from speedkit.comparison.result import ARMS, BY_HAND, Comparison
 from speedkit.comparison.runs import fill, plan
 from speedkit.comparison.stats import NEEDED_PAIRS
 from speedkit.lab import display, live, queue  # noqa: F401 (display: a notebook shows comparisons whole)
+from speedkit.lab.watch import name_of, runs_of
 from speedkit.recipe import Recipe
 from speedkit.support.guard import leave_if_imported_by_a_worker
 from speedkit.support.messages import N_, Message, _
@@ -25,8 +27,8 @@ OTHER_RUNS = N_("Other speedkit runs were active on this machine, so these times
 
 
 def compare(
-    baseline: Recipe,
-    variant: Recipe,
+    baseline: Recipe | Callable,
+    variant: Recipe | Callable,
     pairs: int = NEEDED_PAIRS,
     claims: tuple[Claim, ...] = (),
     *,
@@ -43,9 +45,13 @@ def compare(
     Meanwhile a chart of the newest pair moves in the running cell; the result takes its place.
     With SPEEDKIT_SMOKE, runs are cut to a few steps, and there is no queue and no verdict.
 
+    Two loops of your own are compared in the same way, one run after the other: ``sk.compare(mine, faster)``. Each is a
+    function without arguments that goes through a loader watched by ``sk.watch`` and returns it. It is called once to
+    warm up and once a pair, with the pair's seed in torch's global generator; accuracies are n/a.
+
     Args:
-        baseline: the recipe to compare with.
-        variant: the recipe to compare; the differences between the two are tested.
+        baseline: the recipe to compare with, or a function.
+        variant: the recipe to compare, or a function; the differences between the two are tested.
         pairs: how many pairs of runs to make. A verdict needs at least 5.
         claims: the claims to judge, such as ``sk.CLAIMS["cache"]``.
         target: a validation accuracy from 0.001 to 1; the time to reach it is measured. Default: not measured.
@@ -65,7 +71,17 @@ def compare(
             comparison: that run has no numbers, and a note says so.
     """
     leave_if_imported_by_a_worker()
+    loops = []
+    if callable(baseline) and callable(variant):
+        if claims or target is not None:
+            raise ValueError(_("Claims and targets are about recipes: leave them out when you compare two loops."))
+        loops, train = (
+            (name_of(baseline), name_of(variant)),
+            dict(zip(ARMS, map(runs_of, (baseline, variant)), strict=True)),
+        )
+        baseline = variant = Recipe()
     comparison, script = plan(baseline, variant, pairs, claims, target), get_ipython() is None
+    comparison.loops = loops
     with (
         _kept_in_a_script(comparison) if script else nullcontext() as signals,
         suppress(KeyboardInterrupt),
@@ -84,6 +100,8 @@ def compare(
                 bar.n = comparison.runs_done
                 bar.set_description(comparison.now)
             _draw(comparison)
+    if loops:
+        live.forget()
     if comparison.status != "finished":
         comparison.status, comparison.reason = "stopped", BY_HAND
     return comparison
@@ -132,7 +150,8 @@ def in_turn(comparison: Comparison, train=train):
                 comparison.now = words
                 yield comparison
             _note_the_wait(comparison, turn)
-            with queue.active(alone), closing(fill(comparison, train, each_step=True)) as filling:
+            in_turns = False if comparison.loops else None  # a loop of one's own cannot wait between two steps
+            with queue.active(alone), closing(fill(comparison, train, each_step=True, in_turns=in_turns)) as filling:
                 done = 0
                 for __ in filling:
                     if comparison.runs_done > done:

@@ -1,8 +1,7 @@
 """Charts that move in the output of the running cell, and stay there as a picture when it has ended.
 
-Where other code makes the steps (:func:`live`: the panel, a loop of one's own), a thread draws. Where the kit itself
-makes them in the cell (:func:`fit`, comparisons), frames are drawn between two steps, and the time that they take is no
-part of a run's times: a second thread would hold up whichever step is being made.
+Frames are drawn between two steps, and the time that they take is no part of a run's times; a second thread would hold
+up whichever step is being made. Only the panel, which has such a thread anyway, draws with one (:func:`live`).
 """
 
 import sys
@@ -20,6 +19,7 @@ from speedkit.support.output import Output
 FRAME = 0.5  # seconds between two frames, at least
 AFTER = 2.0  # seconds that a cell trains before it gets a chart
 EARLIER = 4  # runs of the same cell that stay on the axes
+FEW = 10  # steps: a shorter run is not shown beside others
 SHARE = 0.003  # of a core's time that making frames may take; see :mod:`speedkit.lab.panel`
 NOTHING = {"text/html": "", "text/plain": ""}
 clock = time.perf_counter
@@ -68,9 +68,10 @@ def _moving(run, earlier):
 
 
 def _picture(run, earlier):
+    """The chart that stays: in the colours of the theme where HTML is trusted, else as an image, or as text."""
     from speedkit.lab import chart
 
-    return {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
+    return _moving(run, earlier) | {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
 
 
 class _Cell:
@@ -116,6 +117,18 @@ def frame(run: Run, earlier=()) -> float:
     return 0.0 if _cell is None else _cell.frame(run, earlier)
 
 
+def keep(run: Run):
+    """Keeps a run that has ended on the chart of the running cell, for those that follow."""
+    if _cell is not None and run.count >= FEW:
+        _cell.fitted = [*[each for each in _cell.fitted if each is not run][-EARLIER:], run]
+
+
+def forget():
+    """Leaves no picture of the runs that were kept: what is shown next says more."""
+    if _cell is not None:
+        _cell.fitted = []
+
+
 def progress(items=None, *, unit: str, total: int | None = None, wanted: bool = True):
     """A progress bar (tqdm's) as text in the running cell; a chart of what is trained meanwhile stands above it."""
     from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
@@ -138,7 +151,7 @@ def _drawing(records, run, cell):
         for record in records:
             yield record
             run.paused_s += cell.frame(run, earlier)
-    cell.fitted.append(run)
+    keep(run)
     return run
 
 
