@@ -180,7 +180,7 @@ def _trace(run: Run, points: int, raw: int = 0, in_seconds: bool = False) -> Tra
 
 def _new_trace(run, over, count, points, raw, in_seconds):
     lines, latest = {}, {}
-    for name in ("t", "wait_s", "compute_s", "step_s", "memory", "loss"):
+    for name in (*["t"] * in_seconds, "wait_s", "compute_s", "step_s", "memory", "loss"):
         values = run.column(name)[:count]
         if name == "memory" and run.memory_is_of_processes:  # most of it are libraries, the same in every run
             values = values - run.scalars.get("memory_at_start", 0.0)
