@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 
 # How long torch's threads spin while they wait for each other; read when torch is loaded. If they spin for long, one
@@ -92,3 +93,8 @@ def __getattr__(name):
 
 def __dir__():
     return __all__
+
+
+if "ipykernel" in sys.modules:
+    with suppress(ImportError):  # training alone can do without the lab
+        __getattr__("watch")  # what trains in a notebook's cell is shown there

@@ -20,7 +20,7 @@ from speedkit.recipe import Recipe
 from speedkit.run import Run
 from speedkit.support.errors import NotFinite
 from speedkit.support.explain import advice
-from speedkit.support.messages import Message, language
+from speedkit.support.messages import Message, _, language
 from speedkit.support.output import EndingSignals, safe_output
 from speedkit.support.settings import learner_folder
 from speedkit.support.strict import choices
@@ -143,9 +143,13 @@ def keep(run: Run, folder: Path) -> Path:
 def follow(run: Run, signals: EndingSignals):
     """Trains ``run.recipe`` with a progress bar in the terminal, to its end or until a signal has come."""
     with contextlib.closing(train(run.recipe, run)) as records, tqdm(unit=" steps", dynamic_ncols=True) as bar:
+        said = 0
         for record in records:
             if signals.name:  # the exception was lost, for example in a destructor
                 break
+            for note in run.notes[said:]:  # what was taken, while there is still time to stop
+                bar.write(_(note), file=sys.stderr)
+                said += 1
             if isinstance(record, Progress):
                 bar.set_description(f"{record.done:,} of {record.total:,} {record.what}", refresh=False)
                 bar.update(0)

@@ -105,13 +105,20 @@ def train(recipe: Recipe, run: Run | None = None, *, on_model=None, dataset=Samp
     return run
 
 
+def shown(records, run: Run):
+    """The records of a run that :func:`fit` makes. :mod:`speedkit.lab.live` replaces it, to draw a chart meanwhile."""
+    return records
+
+
 def fit(recipe: Recipe, *, on_model=None, dataset=Samples) -> Run:
     """Trains to the end and returns the run; arguments and errors are those of :func:`train`.
 
-    To watch the run or stop it, iterate over :func:`train` instead.
+    In a notebook a chart moves in the running cell, if it trains for more than two seconds, and stays there as a
+    picture. To watch the run yourself or stop it, iterate over :func:`train` instead.
     """
+    run = Run(recipe.effective())
     with errors.releasing():
-        return drain(train(recipe, on_model=on_model, dataset=dataset))
+        return drain(shown(train(recipe, run, on_model=on_model, dataset=dataset), run))
 
 
 def first_batch(recipe: Recipe):
@@ -196,7 +203,9 @@ def warm_up_torch(device: str = "cpu"):
     if device in vars(_warm):
         return
     with hardware.in_use(device):
-        layers = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(36, 1)).to(device)
+        with torch.device("meta"):  # so that no weights are drawn from torch's global generator, which is the caller's
+            layers = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(36, 1))
+        layers.to_empty(device=device)
         optimizer = torch.optim.SGD(layers.parameters(), lr=0.0)
         layers(torch.ones(1, 1, 8, 8, device=device)).sum().backward()
         optimizer.step()

@@ -5,6 +5,7 @@ import locale
 import random
 import shutil
 import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -242,3 +243,17 @@ def test_a_first_batch_is_the_same(recipe, case):
     assert torch.equal(images, expected[0])
     assert torch.equal(labels, expected[1])
     assert torch.equal(model(images), expected[2](images))
+
+
+def test_the_first_training_of_a_process_draws_nothing_from_the_global_generator():
+    """What torch does late was set off with a network whose weights the caller's generator gave."""
+    code = """
+import torch
+import speedkit as sk
+torch.manual_seed(5)
+before = torch.get_rng_state()
+sk.fit(sk.Recipe(subset=64, batch_size=32, epochs=1, device="cpu"))
+print(torch.equal(torch.get_rng_state(), before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["True"]

@@ -29,18 +29,21 @@ def run_of(steps, device="cpu", status="running", epochs=0, recipe=None, **colum
     """A run with ``steps`` steps; a column is a number, or a sequence with one number per step."""
     run = Run(recipe or Recipe(batch_size=64))
     run.status, run.machine = status, {"device": device}
-    figures = {name: np.broadcast_to(values, (steps,)) for name, values in (FINITE | columns).items()}
+    figures = {
+        name: np.broadcast_to(values, (steps,)) for name, values in (FINITE | {"t": range(steps)} | columns).items()
+    }
     if "step_s" not in figures:
         figures["step_s"] = figures["wait_s"] + figures["compute_s"]
     for i in range(steps):
-        run.step(epoch=0, t=float(i), **{name: float(values[i]) for name, values in figures.items()})
+        run.step(epoch=0, **{name: float(values[i]) for name, values in figures.items()})
     for i in range(epochs):
-        run.epoch(steps=(i + 1) * steps // epochs, t=float(i), validation_accuracy=0.8 + 0.1 * i / epochs)
+        end = (i + 1) * steps // epochs
+        run.epoch(steps=end, t=float(figures["t"][end - 1]), validation_accuracy=0.8 + 0.1 * i / epochs)
     return run
 
 
-def parsed(run, earlier=()):
-    return ElementTree.fromstring(chart.svg(run, earlier))
+def parsed(run, earlier=(), **options):
+    return ElementTree.fromstring(chart.svg(run, earlier, **options))
 
 
 def words(root):
@@ -149,7 +152,7 @@ def test_titles_say_the_current_figures():
     assert any("waiting for data 2 ms" in text and "computing 3 ms" in text for text in said)
     assert "memory of the processes since the start: +300.0 MiB" in said
     assert "images per second: 12,800" in said
-    assert any("training loss (left) 1" in text and "validation accuracy (right) 85.0%" in text for text in said)
+    assert any("loss 1" in text and "● accuracy 85.0% (right)" in text for text in said)
 
 
 def test_memory_of_a_gpu_is_called_so_and_large_memory_is_in_gib():
@@ -413,3 +416,38 @@ png(run)
 assert "matplotlib.pyplot" not in sys.modules and "IPython" not in sys.modules and "ipywidgets" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_in_seconds_a_line_ends_where_its_run_ends():
+    slow, fast = (run_of(100, status="finished", epochs=2, t=np.arange(100) * each) for each in (0.02, 0.005))
+    root = parsed(slow, [fast], in_seconds=True)
+    theirs, own = sorted(points(line)[:, 0].max() for line in paths(root, "step_s"))
+    assert theirs / own == pytest.approx(0.25, abs=0.01)
+    assert "seconds" in words(root)
+    in_steps = parsed(slow, [fast])
+    assert len({points(line)[:, 0].max() for line in paths(in_steps, "step_s")}) == 1
+
+
+def test_a_run_keeps_its_colour_and_its_recipe_s_next_run_gets_it():
+    runs = [run_of(10, status="finished", recipe=Recipe(batch_size=size)) for size in (16, 32, 64)]
+
+    def looks(earlier):
+        return [(style["colour"], style["dash"]) for style in content._styles(earlier)]
+
+    first, second, third = looks(runs)
+    assert looks(runs[1:]) == [second, third]
+    assert looks([runs[2], runs[0]]) == [third, first]
+    again = run_of(10, status="finished", recipe=Recipe(batch_size=16))
+    assert looks([runs[1], again]) == [second, first]
+
+
+def test_the_validation_loss_is_drawn_on_the_axis_of_the_loss():
+    run = run_of(100, status="finished")
+    for end, loss in ((50, 0.7), (100, 0.4)):
+        run.epoch(steps=end, t=float(end), validation_loss=loss, validation_accuracy=0.8)
+    plot = content.prepare(run).plots[3]
+    (line,) = [mark for mark in plot.marks if mark.name == "validation_loss"]
+    assert not line.right
+    assert line.y.tolist() == [0.7, 0.4]
+    assert line.x.tolist() == [50, 100]
+    assert ("validation 0.4", picture.VALIDATION) in plot.title

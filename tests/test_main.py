@@ -169,3 +169,21 @@ def test_as_a_program(tmp_path):
     assert json.loads(kept.read_text())["status"] == "finished"
     assert Run.load(kept).count == 4
     assert "training" in done.stderr or "validation accuracy" in done.stderr  # the progress bar
+
+
+def test_what_was_taken_is_said_before_it_is_trained_on(main, monkeypatch, capsys):
+    """It used to be said at the end: an hour late for someone who had named the wrong folder."""
+    said = []
+
+    def train(recipe, run):
+        with run.recording():
+            run.note("40 pictures in 1 class.")
+            yield __main__.Progress("images", 40, 40)
+            said.append(capsys.readouterr().err)
+            yield run.step(step_s=0.1)
+
+    monkeypatch.setattr(__main__, "train", train)
+    code, out, __, __ = main(*FEW)
+    assert code == 0
+    assert "40 pictures in 1 class." in said[0]
+    assert "40 pictures in 1 class." in out  # and in the summary

@@ -22,6 +22,7 @@ from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import Run
 from speedkit.support import errors
 from speedkit.support.errors import NotFinite
+from speedkit.support.units import seconds
 
 OTHERS = [name for name in Recipe.model_fields if name not in SWITCHES]
 CHANGED = Recipe(  # no field at its default
@@ -388,7 +389,8 @@ def test_the_threads_of_a_run_touch_no_control(endless, monkeypatch):
 
     class Watched:
         def __get__(self, widget, owner=None):
-            readers.add(threading.current_thread())
+            if widget is not panel.baseline:  # what to compare with is listed when a run has ended
+                readers.add(threading.current_thread())
             return original.__get__(widget, owner)
 
         def __set__(self, widget, value):
@@ -496,7 +498,7 @@ def test_earlier_runs_stay_on_the_axes_up_to_a_number(panel):
         panel.run()
     assert len(panel.runs) == EARLIER + 2
     assert panel._keepsake["text/plain"].count("earlier, ") == EARLIER
-    assert panel._earlier() == panel.runs[1:-1]
+    assert panel._earlier() == [panel.runs[0], *panel.runs[2:-1]]  # the first one stays: it is compared with
 
 
 def test_both_runs_are_in_the_legend(panel):
@@ -591,7 +593,7 @@ def test_a_failure_of_the_panel_itself_does_not_block_the_next_run(panel, monkey
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_a_panel_that_cannot_draw_the_end_is_heard_of_and_the_next_run_goes_on(panel, monkeypatch, capfd, error):
-    def raises(run, earlier):
+    def raises(*__):
         raise error("made up")
 
     with monkeypatch.context() as patch:
@@ -707,3 +709,56 @@ def test_a_failing_training_makes_nbmake_red(generated, tmp_path):
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "made up" in done.stdout
     assert done.returncode == 1
+
+
+class Shell:
+    """A shell in which the cell called "a" runs."""
+
+    kernel = None
+
+    def get_parent(self):
+        return {"metadata": {"cellId": "a"}}
+
+
+def test_a_panel_s_cell_run_again_says_that_its_run_was_stopped(quick, monkeypatch):
+    monkeypatch.setattr(runner_module, "get_ipython", Shell)
+    said = "The run that this cell had started before was stopped."
+    first, second, third = Panel(quick), Panel(quick.but(epochs=10_000)), Panel(quick)
+    first._ipython_display_()
+    second._ipython_display_()
+    assert said not in second.status.value  # nothing was running
+    second.start()
+    wait_for(lambda: second._shown.count, "the first step")
+    third._ipython_display_()
+    assert said in third.status.value
+    wait_for(lambda: second.runs, "the end of the old run")
+    assert second.runs[0].status == "stopped"
+
+
+def test_the_runs_stand_in_a_table_against_the_first_or_the_one_that_was_chosen(panel):
+    panel.recipe = panel.recipe.but(steps=4)
+    first, second = panel.run(), panel.run(batchnorm=True)
+    assert panel.view.layout.display == "grid"
+    assert [label for label, __ in panel.baseline.options] == ["baseline", "batch norm"]
+    one, other = first.mean("step_s"), second.mean("step_s")
+    assert f"{seconds(other)} (× {other / one:.2f})" in panel.table.value
+    assert f"{seconds(one)}<" in panel.table.value
+    assert "compared with baseline" in panel.table.value
+    panel.baseline.index = 1
+    assert f"{seconds(one)} (× {one / other:.2f})" in panel.table.value
+    assert f"{seconds(other)}<" in panel.table.value
+    assert "compared with batch norm" in panel.table.value
+    panel.forget()
+    assert [label for label, __ in panel.baseline.options] == ["batch norm"]
+    assert "(×" not in panel.table.value
+
+
+def test_along_seconds_a_faster_run_arrives_sooner(panel):
+    panel.recipe = panel.recipe.but(steps=20)
+    panel.run()
+    steps = panel.picture.value
+    panel.axis.value = "seconds"
+    assert ">seconds<" in panel.picture.value
+    assert ">seconds<" not in steps
+    panel.axis.value = "steps"
+    assert panel.picture.value == steps

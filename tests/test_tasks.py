@@ -203,7 +203,7 @@ def test_throughput_and_accuracy_are_in_the_units_of_the_task(generated, name, u
     words = chart.text(run)
     assert f"{unit.partition('/')[0]} per second" in words
     drawing = chart.svg(run)
-    assert task_of(run.recipe).accuracy in drawing
+    assert f"● {task_of(run.recipe).right} " in drawing
     assert 'data-series="trivial_accuracy"' in drawing
 
 

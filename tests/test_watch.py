@@ -150,3 +150,73 @@ def test_a_watched_run_is_saved_and_loaded_with_its_name(tmp_path):
     again = sk.Run.load(loader.run.save(tmp_path / "run.json"))
     assert again.label == "my script"
     assert again.column("step_s") == pytest.approx(loader.run.column("step_s"))
+
+
+def loop_over(batches, reading):
+    """A loop of one's own, with a known time to read a batch."""
+
+    def my_loop():
+        loader = sk.watch(Reading(batches, reading))
+        for __ in loader:
+            time.sleep(0.002)
+        return loader
+
+    return my_loop
+
+
+class Reading:
+    def __init__(self, batches, seconds):
+        self.batches, self.seconds = batches, seconds
+
+    def __iter__(self):
+        for __ in range(self.batches):
+            time.sleep(self.seconds)
+            yield torch.zeros(4, 3)
+
+
+def test_two_loops_are_compared_in_pairs(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPEEDKIT_SMOKE", "0")
+    monkeypatch.setenv("SPEEDKIT_TURNS", "off")
+    slow, quick = loop_over(20, 0.02), loop_over(20, 0.002)
+    slow.__name__, quick.__name__ = "slow", "quick"
+    result = sk.compare(slow, quick, progress=False)
+    waiting, computing, whole = (result.row(name) for name in ("wait_s", "step_s", "seconds"))
+    assert waiting.verdict == computing.verdict == whole.verdict == "lower"
+    assert waiting.variant < 0.02 <= waiting.baseline
+    assert whole.baseline >= 20 * 0.022
+    assert math.isnan(result.row("validation_accuracy").effect)
+    assert not result.in_turns
+    assert "slow → quick: 5 of 5 pairs, finished" in repr(result)
+    result.save(tmp_path / "loops.json")
+    assert repr(sk.Comparison.load(tmp_path / "loops.json")) == repr(result)
+    with pytest.raises(ValueError, match="class board"):
+        sk.share(result, folder=tmp_path)
+
+
+def test_both_loops_of_a_pair_draw_the_same_numbers_and_the_caller_s_generator_stays(monkeypatch):
+    monkeypatch.setenv("SPEEDKIT_TURNS", "off")
+    drawn = []
+
+    def loop():
+        loader = sk.watch([torch.zeros(4, 3)] * 3)
+        for __ in loader:
+            drawn.append(torch.rand(1).item())
+        return loader
+
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    sk.compare(loop, loop, 2, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    __, __, first, second, third, fourth = (tuple(drawn[i : i + 3]) for i in range(0, 18, 3))
+    assert first == second != third == fourth
+
+
+def test_a_loop_that_does_not_return_its_loader_is_refused_with_a_sentence():
+    def forgetful():
+        for __ in sk.watch([torch.zeros(4, 3)] * 3):
+            pass
+
+    with pytest.raises(ValueError, match="forgetful must go through a loader"):
+        sk.compare(forgetful, forgetful, progress=False)
+    with pytest.raises(ValueError, match="leave them out"):
+        sk.compare(forgetful, forgetful, target=0.5)

@@ -134,8 +134,9 @@ class Comparison(Strict, frozen=False):
 
     ``measured``: the counted runs in the order in which they were made. ``pairs``: how many are planned. ``status``:
     new, running, finished, stopped or failed. ``in_turns``: whether both runs of a pair were open at once and made
-    their steps in turn. ``now`` and ``current`` say what is being run, and are not saved; ``current`` is the run whose
-    turn it is, and None while the comparison waits for its own turn on the machine.
+    their steps in turn. ``now``, ``current`` and ``latest`` say what is being run, and are not saved; ``current`` is
+    the run whose turn it is, and None while the comparison waits for its own turn on the machine; ``latest`` is each
+    recipe's newest run, "baseline" or "variant" -> run.
 
     Raises:
         ValueError: pairs, target or a claim is not allowed.
@@ -150,6 +151,7 @@ class Comparison(Strict, frozen=False):
     claims: Annotated[tuple[Claim, ...], FailFast(), BeforeValidator(_as_tuple)] = ()
     smoke: bool = False
     in_turns: bool = False
+    loops: ListOf[str] = Field(default_factory=list)  # the names of two loops of one's own, compared instead of recipes
     status: str = "new"
     reason: StoredMessage = ""
     started: str = ""
@@ -158,6 +160,7 @@ class Comparison(Strict, frozen=False):
     measured: ListOf[RunResult] = Field(default_factory=list)
     now: str = Field("", exclude=True)
     current: Run | None = Field(None, exclude=True, repr=False)
+    latest: dict[str, Run] = Field(default_factory=dict, exclude=True, repr=False)
     runs_done: int = Field(0, exclude=True)
 
     @model_validator(mode="after")
@@ -187,6 +190,7 @@ class Comparison(Strict, frozen=False):
             raise
         finally:
             self.now, self.current = "", None
+            self.latest.clear()
 
     def note(self, sentence: str):
         """Adds a sentence for the reader, unless it is already there, even if with other figures."""
@@ -206,6 +210,11 @@ class Comparison(Strict, frozen=False):
         changed = self.baseline.differences(self.variant)
         changed.pop("seed", None)
         return changed
+
+    @property
+    def names(self) -> list[str]:
+        """What the two are called: by their switches, or the names of the functions."""
+        return self.loops or [self.baseline.label, self.variant.label]
 
     @property
     def done(self) -> list[int]:
@@ -379,6 +388,7 @@ class Comparison(Strict, frozen=False):
 
     def _headline(self):
         changes = ", ".join(f"{name} {before} → {after}" for name, (before, after) in self.changes.items())
+        changes = " → ".join(self.loops) if self.loops else changes
         reason = f" ({_(self.reason)})" if self.reason else ""
         return _(
             "{changes}: {done} of {pairs} pairs, {status}",

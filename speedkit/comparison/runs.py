@@ -85,7 +85,8 @@ def orders(pairs: int, seed: int) -> list[tuple[str, str]]:
 def fill(comparison: Comparison, train=train, each_step: bool = False, in_turns: bool | None = None):
     """Makes the runs of a planned comparison. A generator, like :func:`comparing`.
 
-    in_turns: whether the runs of a pair take turns; None: if they can. ``tests/benchmarks/null.py`` compares both ways.
+    train: as in :func:`comparing`, or one for each: "baseline" or "variant" -> train. in_turns: whether the runs of a
+        pair take turns; None: if they can. ``tests/benchmarks/null.py`` compares both ways.
     """
     recipes = {arm: getattr(comparison, arm).but(test_at_end=False) for arm in ARMS}
     with comparison.being_made():
@@ -124,7 +125,7 @@ class _Open:
     def __init__(self, comparison, train, recipe, pair, arm):
         self.comparison, self.pair, self.arm = comparison, pair, arm
         self.run = Run(recipe.effective())
-        self.records = train(self.run.recipe, self.run)
+        self.records = (train[arm] if isinstance(train, dict) else train)(self.run.recipe, self.run)
         self.since_step, self.left = 0, None
         self.ended = self.failed = False
 
@@ -147,6 +148,7 @@ class _Open:
         if self.left is not None:
             self.run.paused_s += clock() - self.left
         self.comparison.now, self.comparison.current = self.words, self.run
+        self.comparison.latest[self.arm] = self.run
 
     def leave(self):
         self.left = clock()

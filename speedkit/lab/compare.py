@@ -3,16 +3,18 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import datetime
 
 from IPython import get_ipython
 
 from speedkit.comparison.metrics import Claim
-from speedkit.comparison.result import BY_HAND, Comparison
+from speedkit.comparison.result import ARMS, BY_HAND, Comparison
 from speedkit.comparison.runs import fill, plan
 from speedkit.comparison.stats import NEEDED_PAIRS
-from speedkit.lab import display, queue  # noqa: F401 (display: a notebook shows comparisons whole)
+from speedkit.lab import display, live, queue  # noqa: F401 (display: a notebook shows comparisons whole)
+from speedkit.lab.watch import name_of, runs_of
 from speedkit.recipe import Recipe
 from speedkit.support.guard import leave_if_imported_by_a_worker
 from speedkit.support.messages import N_, Message, _
@@ -25,8 +27,8 @@ OTHER_RUNS = N_("Other speedkit runs were active on this machine, so these times
 
 
 def compare(
-    baseline: Recipe,
-    variant: Recipe,
+    baseline: Recipe | Callable,
+    variant: Recipe | Callable,
     pairs: int = NEEDED_PAIRS,
     claims: tuple[Claim, ...] = (),
     *,
@@ -40,11 +42,16 @@ def compare(
     do not count, and the pairs: both runs of a pair have the same seed, and which of the two comes first is drawn at
     random. On a CPU and without workers they take turns, a few milliseconds each, so that whatever else the machine
     does slows both alike. The test set is not touched. To stop early, interrupt the kernel: the finished pairs count.
+    Meanwhile a chart of the newest pair moves in the running cell; the result takes its place.
     With SPEEDKIT_SMOKE, runs are cut to a few steps, and there is no queue and no verdict.
 
+    Two loops of your own are compared in the same way, one run after the other: ``sk.compare(mine, faster)``. Each is a
+    function without arguments that goes through a loader watched by ``sk.watch`` and returns it. It is called once to
+    warm up and once a pair, with the pair's seed in torch's global generator; accuracies are n/a.
+
     Args:
-        baseline: the recipe to compare with.
-        variant: the recipe to compare; the differences between the two are tested.
+        baseline: the recipe to compare with, or a function.
+        variant: the recipe to compare, or a function; the differences between the two are tested.
         pairs: how many pairs of runs to make. A verdict needs at least 5.
         claims: the claims to judge, such as ``sk.CLAIMS["cache"]``.
         target: a validation accuracy from 0.001 to 1; the time to reach it is measured. Default: not measured.
@@ -63,14 +70,22 @@ def compare(
         Exception: anything else that makes a run fail. A loss that becomes nan or infinite does not end the
             comparison: that run has no numbers, and a note says so.
     """
-    from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
-
     leave_if_imported_by_a_worker()
+    loops = []
+    if callable(baseline) and callable(variant):
+        if claims or target is not None:
+            raise ValueError(_("Claims and targets are about recipes: leave them out when you compare two loops."))
+        loops, train = (
+            (name_of(baseline), name_of(variant)),
+            dict(zip(ARMS, map(runs_of, (baseline, variant)), strict=True)),
+        )
+        baseline = variant = Recipe()
     comparison, script = plan(baseline, variant, pairs, claims, target), get_ipython() is None
+    comparison.loops = loops
     with (
         _kept_in_a_script(comparison) if script else nullcontext() as signals,
         suppress(KeyboardInterrupt),
-        tqdm(total=comparison.total_runs, unit=_("run"), file=Output(sys.stdout), disable=not progress) as bar,
+        live.progress(total=comparison.total_runs, unit=_("run"), wanted=progress) as bar,
         closing(in_turn(comparison, train)) as filling,
     ):
         shown, waiting = None, False
@@ -84,9 +99,19 @@ def compare(
                 shown = comparison.now, comparison.runs_done
                 bar.n = comparison.runs_done
                 bar.set_description(comparison.now)
+            _draw(comparison)
+    if loops:
+        live.forget()
     if comparison.status != "finished":
         comparison.status, comparison.reason = "stopped", BY_HAND
     return comparison
+
+
+def _draw(comparison):
+    """A frame of the newest pair, between two steps: the baseline's run in the colour of an earlier one."""
+    if comparison.current is not None:
+        *earlier, newest = (run for arm in ARMS if (run := comparison.latest.get(arm)) is not None)
+        comparison.current.paused_s += live.frame(newest, earlier)
 
 
 @contextmanager
@@ -125,7 +150,8 @@ def in_turn(comparison: Comparison, train=train):
                 comparison.now = words
                 yield comparison
             _note_the_wait(comparison, turn)
-            with queue.active(alone), closing(fill(comparison, train, each_step=True)) as filling:
+            in_turns = False if comparison.loops else None  # a loop of one's own cannot wait between two steps
+            with queue.active(alone), closing(fill(comparison, train, each_step=True, in_turns=in_turns)) as filling:
                 done = 0
                 for __ in filling:
                     if comparison.runs_done > done:

@@ -17,7 +17,7 @@ def _words(comparison):
 
 
 def _change(comparison):
-    return f"{comparison.baseline.label} → {comparison.variant.label}"
+    return " → ".join(comparison.names)
 
 
 @drawn(_words)

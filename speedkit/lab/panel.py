@@ -14,8 +14,9 @@ from speedkit.lab.display import html_for_each, show_widget, style_sheet
 from speedkit.lab.live import live
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_this_cell_showed
+from speedkit.lab.tables import table_against
 from speedkit.recipe import SWITCHES, Recipe
-from speedkit.run import Run
+from speedkit.run import Run, labels
 from speedkit.support.messages import _, message_of, ngettext, whole
 from speedkit.support.units import percent, seconds
 from speedkit.tasks import Progress, task_of
@@ -51,8 +52,10 @@ class Panel:
         self.runs: list[Run] = []
         self._shown: Run | None = None
         self._runner: Runner | None = None
-        self._ended, self._frames = threading.Event(), threading.Lock()
+        self._ended, self._frames = threading.Event(), threading.RLock()
         self._progress: Progress | None = None
+        self._against: Run | None = None  # the run that the others are compared with
+        self._in_seconds = False
         self._drawn_in_cell = False  # the chart moves in the cell that called :meth:`run`, where the learner looks
         self._keepsake = {"text/plain": _("No run has ended in this panel yet.")}
         self._handles = []
@@ -92,9 +95,25 @@ class Panel:
         self.stop_button.on_click(lambda __: self.stop())
         self.clear_button.on_click(lambda __: self.forget())
         self.bar = widgets.FloatProgress(min=0.0, max=1.0, layout={"width": "180px"})
-        self.status, self.problem, self.where, self.other_work, self.picture = (widgets.HTML() for __ in range(5))
-        for part in (self.status, self.problem, self.where, self.other_work, self.picture):
+        self.status, self.problem, self.where, self.other_work = (widgets.HTML() for __ in range(4))
+        self.picture, self.table = widgets.HTML(), widgets.HTML()
+        for part in (self.status, self.problem, self.where, self.other_work, self.picture, self.table):
             part.layout.width = "auto"
+        self.table.add_class("sk-table")
+        self.picture.add_class("sk-picture")
+        self.axis = widgets.Dropdown(
+            options=[(_("steps"), "steps"), (_("seconds"), "seconds")], description=_("Along the axis")
+        )
+        self.baseline = widgets.Dropdown(description=_("Compare with"))
+        for name, control in {"axis": self.axis, "baseline": self.baseline}.items():
+            control.add_class("sk-switch")
+            control.add_class(f"sk-{name}")
+            control.layout.width, control.style.description_width = "auto", "initial"
+        self.axis.observe(self._choose_axis, "value")
+        self.baseline.observe(self._choose_baseline, "value")
+        self.view = widgets.Box([self.axis, self.baseline])
+        self.view.add_class("sk-switches")
+        self.view.layout.display = "none"  # until there is a run to look at
         self.status.add_class("sk-status")
         self.problem.add_class("sk-problem")
         self.where.add_class("sk-where")
@@ -109,12 +128,15 @@ class Panel:
         buttons.layout.flex_flow = "row wrap"
         buttons.layout.align_items = "center"
         parts = [style_sheet(), switches, *([task] if settings else [])]
-        self.box = widgets.VBox([*parts, buttons, self.problem, self.where, self.other_work, self.picture])
+        self.box = widgets.VBox(
+            [*parts, buttons, self.problem, self.where, self.other_work, self.picture, self.view, self.table]
+        )
         self.box.add_class("sk-panel")
 
     def _ipython_display_(self):
         """Shows the widgets, and below them an ordinary output: the last figure, which stays in the saved notebook."""
-        stop_what_this_cell_showed(self)
+        if stop_what_this_cell_showed(self):
+            self._show_status(_("The run that this cell had started before was stopped."))
         show_widget(self.box, _("speedkit panel (live widgets: run this cell to use them)"))
         self._handles.append(display(self._keepsake, raw=True, display_id=True))
         stop_on_interrupt()
@@ -174,16 +196,19 @@ class Panel:
             raise RuntimeError("The run ended without a single step.")
         return runner.run
 
-    def stop(self):
-        """What the Stop button does: ends the run after its current step."""
-        if self._runner is not None and self._shown is not None and self._shown.status in ("new", "running"):
-            self._show_status(_("Stopping …"))
-            self._runner.stop()
+    def stop(self) -> bool:
+        """What the Stop button does: ends the run after its current step. Returns whether there was one."""
+        if self._runner is None or self._shown is None or self._shown.status not in ("new", "running"):
+            return False
+        self._show_status(_("Stopping …"))
+        self._runner.stop()
+        return True
 
     def forget(self):
         """Removes the earlier runs from the axes and from ``runs``; the latest one stays."""
         with self._frames:
             self.runs = [run for run in self.runs if run is self._shown]
+            self._list_runs()
             self._draw()
 
     def _begin(self, recipe):
@@ -253,9 +278,11 @@ class Panel:
                 run.note(note)
             if run.count:
                 self.runs.append(run)
+                self._list_runs()
                 self._draw()
                 earlier = self._earlier()
-                self._keepsake = {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
+                image = chart.png(run, earlier, self._in_seconds)
+                self._keepsake = {"image/png": image, "text/plain": chart.text(run, earlier)}
                 for handle in self._handles:
                     handle.update(self._keepsake, raw=True)
             else:  # nothing to draw: the previous run stays
@@ -274,11 +301,34 @@ class Panel:
     # Showing
 
     def _earlier(self):
-        return [run for run in self.runs if run is not self._shown][-EARLIER:]
+        """The earlier runs on the axes: the newest ones, and always the one that is compared with."""
+        others = [run for run in self.runs if run is not self._shown]
+        pinned = [run for run in others[:-EARLIER] if run is self._against]
+        return [*pinned, *others[-EARLIER:][len(pinned) :]]
+
+    def _list_runs(self):
+        """Lists the runs to compare with, the first one chosen until the learner chooses another."""
+        chosen = self._against if self._against in self.runs else next(iter(self.runs), None)
+        self.baseline.options = [*zip(labels(self.runs), self.runs, strict=True)]
+        self.baseline.index = self.runs.index(chosen) if self.runs else None
+        self.view.layout.display = "grid" if self.runs else "none"
+
+    def _choose_axis(self, change):
+        with self._frames:
+            self._in_seconds = change.new == "seconds"
+            self._draw()
+
+    def _choose_baseline(self, change):
+        with self._frames:
+            self._against = change.new
+            self._draw()
 
     def _draw(self):
         run = self._shown or Run(self.recipe)
-        self.picture.value = chart.svg(run, self._earlier())
+        self.picture.value = chart.svg(run, self._earlier(), in_seconds=self._in_seconds)
+        if run.status not in ("new", "running"):
+            against = self._against if self._against in self.runs else None
+            self.table.value = "" if against is None else table_against(against, self.runs)._repr_html_()
         if run.count:
             notes = html_for_each(NOTE, map(_, run.notes))
             self.where.value = Markup("<div class='sk-line'><b>{}</b></div>{}").format(run.where_time_goes(), notes)

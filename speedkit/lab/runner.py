@@ -20,16 +20,18 @@ from speedkit.train import train
 _shown_in_cell = weakref.WeakValueDictionary()
 
 
-def stop_what_this_cell_showed(panel):
-    """Stops the panel or board that this cell showed before: running the cell again removed it from the page."""
+def stop_what_this_cell_showed(panel) -> bool:
+    """Stops the panel or board that this cell showed before: running the cell again removed it from the page.
+
+    Returns whether that ended a run.
+    """
     shell = get_ipython()
     parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
     cell = parent.get("metadata", {}).get("cellId")
-    if cell is not None:
-        before = _shown_in_cell.get(cell)
-        if before is not None and before is not panel:
-            before.stop()
-        _shown_in_cell[cell] = panel
+    if cell is None:
+        return False
+    before, _shown_in_cell[cell] = _shown_in_cell.get(cell), panel
+    return before is not None and before is not panel and bool(before.stop())
 
 
 _starting = threading.Lock()

@@ -79,6 +79,38 @@ def table_of_runs(*runs: Run) -> Table:
     return Table(heading, rows, caption, warning=warning(*runs))
 
 
+def table_against(baseline: Run, runs: list[Run]) -> Table:
+    """The runs of a panel, one in a row, each figure with its ratio to the baseline's; accuracies, with the difference.
+
+    Runs of another task than the baseline's have no ratios.
+    """
+    rate = _(task_of(baseline.recipe).unit)
+    heading = [_("run"), _("time per step"), _("waiting"), rate, _("memory of a step"), _("time"), _("accuracy")]
+    rows = []
+    for label, run in zip(labels(runs), runs, strict=True):
+        other = run if task_of(run.recipe) is not task_of(baseline.recipe) else baseline
+        cells = [
+            _beside(words(mine), mine, its) for mine, its, words in zip(_means(run), _means(other), WORDS, strict=True)
+        ]
+        mine, its = (each.last("validation_accuracy") for each in (run, other))
+        points = f" ({100 * (mine - its):+.1f})" if other is not run and math.isfinite(mine - its) else ""
+        rows.append([marked(label, run), *cells, f"{percent(mine)}{points}"])
+    caption = _("In brackets: compared with {name}. One run each, so a difference can be chance.", name=baseline.label)
+    return Table(heading, rows, caption if len(runs) > 1 else "", warning=warning(*runs))
+
+
+WORDS = (seconds, seconds, number, size, seconds)  # of the figures of a run in such a table
+
+
+def _means(run):
+    means = [run.mean(name) for name in ("step_s", "wait_s", "images_per_s")]
+    return [*means, run.scalars.get("step_memory", math.nan), run.seconds]
+
+
+def _beside(words, mine, its):
+    return f"{words} (× {mine / its:.2f})" if mine != its and its and math.isfinite(mine / its) else words
+
+
 def table_of_timings(**readings: float) -> Table:
     """Shows how long the same step takes by several stopwatches: ``sk.table_of_timings(no_sync=0.002, fair=0.031)``.
 

@@ -6,11 +6,11 @@ import math
 import torch
 
 from speedkit import hardware
-from speedkit.lab.live import live
+from speedkit.lab import live
 from speedkit.meter import Meter, clock
 from speedkit.recipe import Recipe
-from speedkit.run import Run
-from speedkit.support.messages import N_, _
+from speedkit.run import Run, Step
+from speedkit.support.messages import N_, Message, _
 
 
 class Watch:
@@ -45,8 +45,7 @@ class Watch:
         if self._meter is None:
             self._begin(batch)
         self._meter.processes = lambda: getattr(batches, "_workers", [])
-        with live(self.run):
-            yield from self._steps(batches, batch, asked)
+        yield from self._steps(batches, batch, asked)
 
     def _begin(self, batch):
         device = self._device
@@ -68,6 +67,7 @@ class Watch:
                 meter.clock.start(asked)
                 yield batch
                 meter.lap(None)
+                run.paused_s += live.frame(run)
                 asked = clock()
                 batch = next(batches, _END)
             run.status = "finished"
@@ -77,9 +77,42 @@ class Watch:
         finally:
             run.notes.clear()
             meter.__exit__(None)
+            live.keep(run)
             if run.count > first:
                 now = clock()
                 run.epoch(steps=run.count, t=now - meter.started, train_s=now - began, reads=math.nan)
+
+
+def runs_of(loop):
+    """Makes ``train`` of a comparison out of a function that goes through a watched loader and returns it.
+
+    The function is called once a run, with torch's global generator at the run's seed.
+    """
+
+    def train(recipe, run):
+        with run.recording():
+            began = clock()
+            with torch.random.fork_rng():
+                torch.manual_seed(recipe.seed)
+                watched = loop()
+            whole = clock() - began
+            found = watched.run if isinstance(watched, Watch) else None
+            if found is None or not found.count:
+                words = N_("{loop} must go through a loader from sk.watch and return that loader.")
+                raise ValueError(Message(words, loop=name_of(loop)))
+            vars(run).update({name: getattr(found, name) for name in TAKEN})
+            run.total_steps, run.scalars["prepare_s"] = run.count, max(0.0, whole - found.paused_s - found.seconds)
+            yield Step(run.count - 1)
+        return run
+
+    return train
+
+
+TAKEN = ("machine", "steps", "epochs", "scalars", "count")  # what a watched run measured
+
+
+def name_of(loop) -> str:
+    return getattr(loop, "__name__", type(loop).__name__)
 
 
 _END = object()
@@ -88,11 +121,12 @@ _END = object()
 def watch(loader, name: str = "", *, device: str = "auto") -> Watch:
     """Watches a training loop of your own: ``for images, labels in sk.watch(loader): ...`` is the only line to change.
 
-    In a notebook, a chart moves below the running cell. The time in which the loop waits for the loader is *waiting*;
-    the time until it asks for the next batch is *computing*, whatever it does in it. On a CUDA GPU both are those of
-    the device, by events in its queue, without a synchronisation.
+    In a notebook, a chart moves in the running cell, if it trains for more than two seconds. The time in which the loop
+    waits for the loader is *waiting*; the time until it asks for the next batch is *computing*, whatever it does in it.
+    On a CUDA GPU both are those of the device, by events in its queue, without a synchronisation.
 
     To watch several epochs as one run, wrap the loader where it is made: ``loader = sk.watch(DataLoader(...))``.
+    ``sk.compare`` compares two such loops.
 
     Args:
         loader: anything that a ``for`` loop can go through more than once: a ``DataLoader``, a list of batches.

@@ -34,6 +34,7 @@ class Task(NamedTuple):
     accuracy: str
     target: str  # the title of the time until it is reached
     reads: str
+    right: str = N_("accuracy")  # in a word or two
     units: str = ""  # the field of a recipe that says how many units a sample has; "": one
 
 
@@ -63,6 +64,7 @@ TEXT = Task(
     unit=N_("bytes/s"),
     rate=N_("bytes per second: {rate}"),
     accuracy=N_("validation accuracy, next byte"),
+    right=N_("next byte"),
     target=N_("time to {share}% of next bytes right, preparation included"),
     reads=N_("windows read from the source while training"),
     units="context",
@@ -76,6 +78,7 @@ RATINGS = Task(
     unit=N_("samples/s"),
     rate=N_("samples per second: {rate}"),
     accuracy=N_("validation hit@10"),
+    right=N_("hit@10"),
     target=N_("time to {share}% validation hit@10, preparation included"),
     reads=N_("histories read from the source while training"),
 )

@@ -226,6 +226,8 @@ def share(comparison: Comparison, name: str = "", folder=None, *, prediction=Non
         raise ValueError(
             f"Only a comparison can be shared, as compare(...) returns it, not {type(comparison).__name__}."
         )
+    if comparison.loops:
+        raise ValueError(_("Loops of your own have no place on the class board: it shows comparisons of recipes."))
     if not isinstance(name, str):
         raise ValueError(f"name={str(name)[:40]!r} should be text: a nickname, or nothing.")
     if not comparison.done:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from speedkit.lab.axes import Scale, nice_step, scale, tick_text
-from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK, PART_COLOURS, WAITING
+from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK, PART_COLOURS, VALIDATION, WAITING
 from speedkit.run import Run, labels
 from speedkit.support.messages import N_, _, whole
 from speedkit.support.units import number, percent, seconds, size
@@ -65,6 +65,7 @@ class Trace(NamedTuple):
     lines: dict[str, Line]
     epoch_ends: np.ndarray  # in steps
     accuracy: np.ndarray  # on the validation images, at these ends
+    validation_loss: np.ndarray
     latest: dict[str, float]
 
 
@@ -117,6 +118,7 @@ class Chart(NamedTuple):
     words: str
     legend: list[tuple[str, Mark]]
     x: Scale
+    x_title: str
     plots: list[Plot]
     bars_title: list[tuple[str, str | None]]  # as a plot's
     bars: list[Bar]
@@ -166,19 +168,19 @@ def _steps_per_point(count, points, raw):
 _traces: WeakKeyDictionary = WeakKeyDictionary()
 
 
-def _trace(run: Run, points: int, raw: int = 0) -> Trace:
+def _trace(run: Run, points: int, raw: int = 0, in_seconds: bool = False) -> Trace:
     """The trace of a run; once a run has ended, its trace is cached for as long as the run exists."""
     over = run.status not in ("new", "running")
-    key = (run.count, points, raw)
+    key = (run.count, points, raw, in_seconds)
     cached = _traces.setdefault(run, {}) if over else {}
     if key not in cached:
         cached[key] = _new_trace(run, over, *key)
     return cached[key]
 
 
-def _new_trace(run, over, count, points, raw):
+def _new_trace(run, over, count, points, raw, in_seconds):
     lines, latest = {}, {}
-    for name in ("wait_s", "compute_s", "step_s", "memory", "loss"):
+    for name in (*["t"] * in_seconds, "wait_s", "compute_s", "step_s", "memory", "loss"):
         values = run.column(name)[:count]
         if name == "memory" and run.memory_is_of_processes:  # most of it are libraries, the same in every run
             values = values - run.scalars.get("memory_at_start", 0.0)
@@ -189,31 +191,53 @@ def _new_trace(run, over, count, points, raw):
         latest[name] = float(recent[-1] if name == "memory" else recent.mean()) if len(recent) else math.nan
     lines["images_per_s"] = lines["step_s"].rate(run.recipe.units_per_step)
     latest["images_per_s"] = run.recipe.units_per_step / latest["step_s"] if latest["step_s"] else math.nan
-    ends, accuracy = run.epoch_columns("steps", "validation_accuracy").values()
+    ends, accuracy, loss = run.epoch_columns(
+        "t" if in_seconds else "steps", "validation_accuracy", "validation_loss"
+    ).values()
     accuracy = np.where((accuracy >= 0) & (accuracy <= 1), accuracy, math.nan)
-    latest["validation_accuracy"] = float(accuracy[-1]) if len(accuracy) else math.nan
-    ends, accuracy = thin(ends, *EPOCH_POINTS).high, thin(accuracy, *EPOCH_POINTS).mean
-    return Trace(count, over, _steps_per_point(count, points, raw), lines, ends, accuracy, latest)
+    for name, values in {"validation_accuracy": accuracy, "validation_loss": loss}.items():
+        latest[name] = float(values[-1]) if len(values) else math.nan
+    ends, accuracy, loss = (
+        thin(ends, *EPOCH_POINTS).high,
+        *(thin(each, *EPOCH_POINTS).mean for each in (accuracy, loss)),
+    )
+    if in_seconds:
+        when = lines["t"].mean
+        lines = {name: line._replace(x=when) for name, line in lines.items()}
+    return Trace(count, over, _steps_per_point(count, points, raw), lines, ends, accuracy, loss, latest)
 
 
-def _all_traces(run, earlier):
+def _all_traces(run, earlier, in_seconds=False):
     task = task_of(run.recipe)  # what another one counts and predicts does not belong on these axes
     earlier = [each for each in earlier if task_of(each.recipe) is task][-EARLIER_RUNS:]
     points = EARLIER_POINTS if len(earlier) <= 3 else EARLIER_POINTS // 2
-    return earlier, _trace(run, BANDED_POINTS, RAW_POINTS), [_trace(each, points) for each in earlier]
+    before = [_trace(each, points, 0, in_seconds) for each in earlier]
+    return earlier, _trace(run, BANDED_POINTS, RAW_POINTS, in_seconds), before
 
 
-def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
-    """Everything that is drawn of a run and of the newest earlier ones, in the units shown."""
-    earlier, now, before = _all_traces(run, earlier)
-    styles = [
-        {
-            "colour": EARLIER_COLOURS[i % len(EARLIER_COLOURS)],
-            "width": 1.6,
-            "dash": EARLIER_DASHES[i % len(EARLIER_DASHES)],
-        }
-        for i in range(len(earlier))
-    ]
+_slots: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def _styles(earlier):
+    """Colour and dashes of earlier runs. A run keeps its own as long as it exists; a recipe's next run prefers them."""
+    taken, styles = {_slots[run] for run in earlier if run in _slots}, []
+    for run in earlier:
+        if run not in _slots:
+            alike = [slot for other, slot in _slots.items() if other.recipe == run.recipe]
+            _slots[run] = next(slot for slot in (*alike, *range(EARLIER_RUNS)) if slot not in taken)
+            taken.add(_slots[run])
+        colour, dash = (some[_slots[run] % len(some)] for some in (EARLIER_COLOURS, EARLIER_DASHES))
+        styles.append({"colour": colour, "width": 1.6, "dash": dash})
+    return styles
+
+
+def prepare(run: Run, earlier: Sequence[Run] = (), in_seconds: bool = False) -> Chart:
+    """Everything that is drawn of a run and of the newest earlier ones, in the units shown.
+
+    in_seconds: along the time since the first step, so that a faster run arrives sooner, and not along the steps.
+    """
+    earlier, now, before = _all_traces(run, earlier, in_seconds)
+    styles = _styles(earlier)
     names = labels([*earlier, run])
     nothing = np.empty(0)
     legend = [(_("this run: {name}", name=names[-1]), Mark("", nothing, nothing))]
@@ -229,7 +253,8 @@ def prepare(run: Run, earlier: Sequence[Run] = ()) -> Chart:
         now.count,
         _words(run, now, before, names),
         legend,
-        _steps_scale(run, now, before),
+        _seconds_scale(run, now, before) if in_seconds else _steps_scale(run, now, before),
+        _("seconds") if in_seconds else _("steps"),
         [
             _time_plot(now, before, styles),
             _memory_plot(run, now, before, styles),
@@ -312,20 +337,24 @@ def _rate_plot(run, now, before, styles):
 def _learning_plot(run, now, before, styles):
     marks = [*_current("loss", _joined(now.lines["loss"]), now.each)]
     marks += [_mean("loss", _joined(trace.lines["loss"]), style) for trace, style in zip(before, styles, strict=True)]
+    if not np.isnan(now.validation_loss).all():
+        look = {"colour": VALIDATION, "width": 1, "dots": True}
+        marks.append(Mark("validation_loss", now.epoch_ends, now.validation_loss, **look))
     for trace, style in zip((*before, now), (*styles, {}), strict=True):  # the current run's dots are on top
         if not np.isnan(trace.accuracy).all():
             look = style | {"width": 1, "dots": True, "right": True}
             marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
     trivial = 100 * run.scalars.get("trivial_accuracy", math.nan)
     if math.isfinite(trivial) and len(now.accuracy):
-        ends = np.array([1.0, max(now.count, 2)])
+        ends = np.array([0.0, now.epoch_ends[-1]])
         marks.append(Mark("trivial_accuracy", ends, np.full(2, trivial), width=1, dash=(1, 4), right=True))
-    ended = percent(now.latest["validation_accuracy"]) if len(now.accuracy) else _("not yet")
-    what = _(task_of(run.recipe).accuracy)
-    title = [
-        (_("training loss (left) {loss}", loss=_plain(now.latest["loss"])), None),
-        (_("● {what} (right) {accuracy}", what=what, accuracy=ended), None),
-    ]
+    title = [(_("loss {loss}", loss=_plain(now.latest["loss"])), None)]
+    ended = _("not yet")
+    if len(now.accuracy):
+        title.append((_("validation {loss}", loss=_plain(now.latest["validation_loss"])), VALIDATION))
+        ended = percent(now.latest["validation_accuracy"])
+    what = _(task_of(run.recipe).right)
+    title.append((_("● {what} {accuracy} (right)", what=what, accuracy=ended), None))
     return _plot(title, marks, "", 5, now, _plain, ("loss",))
 
 
@@ -414,6 +443,22 @@ def _steps_scale(run, now, before):
     step = max(nice_step(most / 5), 1)
     ticks = [step * i for i in range(int(most / step) + 1)]
     return Scale(0, most, {tick: tick_text(tick, step) for tick in ticks})
+
+
+def _seconds_scale(run, now, before):
+    most = max((float(ends.max()) for trace in (now, *before) if len(ends := _times(trace))), default=0.0)
+    if run.status in ("new", "running"):
+        step = nice_step(max(most, 1) / 10)
+        most = math.ceil(max(most, 1) / step) * step
+    most = max(most, 0.001)
+    step = nice_step(most / 5)
+    ticks = [step * i for i in range(int(most / step + 1e-9) + 1)]
+    return Scale(0, most, {tick: tick_text(tick, step) for tick in ticks})
+
+
+def _times(trace):
+    times = np.concatenate((trace.lines["t"].mean, trace.epoch_ends))
+    return times[np.isfinite(times)]
 
 
 def _plain(value):

@@ -10,19 +10,18 @@ import numpy as np
 from speedkit.lab.chart.content import prepare
 from speedkit.lab.picture import INK, drawing
 from speedkit.run import Run
-from speedkit.support.messages import _
 
 FIGURE_INK = "#222222"  # what INK is on the figure's white
 PLAIN = {"fontsize": 8.5, "parse_math": False, "color": FIGURE_INK}
 
 
-def figure(run: Run, earlier: Sequence[Run] = ()):
+def figure(run: Run, earlier: Sequence[Run] = (), in_seconds: bool = False):
     """The chart as a ``matplotlib.figure.Figure`` without pyplot: 900 x 560 pixels, and more for the bars of memory."""
     with drawing():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        chart = prepare(run, earlier)
+        chart = prepare(run, earlier, in_seconds)
         below = 0.3 + 0.18 * len(chart.bars) if chart.bars else 0.0  # inches
         height = 5.6 + below
         drawn = Figure(figsize=(9, height), dpi=100)
@@ -30,7 +29,7 @@ def figure(run: Run, earlier: Sequence[Run] = ()):
         rows = _draw_legend(drawn, chart.legend)
         four = drawn.subplots(2, 2)
         for axes, plot in zip(four.flat, chart.plots, strict=True):
-            _draw(axes, plot, chart.x)
+            _draw(axes, plot, chart.x, chart.x_title)
         if chart.bars:
             _draw_bars(drawn.add_axes((0.075, 0.28 / height, 0.865, (below - 0.3) / height)), chart)
         drawn.text(0.075, 0.07 / height, chart.caption, fontsize=7.5, color=FIGURE_INK, parse_math=False)
@@ -53,12 +52,12 @@ def _draw_bars(axes, chart):
     _draw_title(axes, chart.bars_title, 1.1)
 
 
-def _draw(axes, plot, steps):
+def _draw(axes, plot, steps, x_title):
     _draw_title(axes, plot.title, 1.09)
     _draw_scale(axes.xaxis, axes.set_xlim, steps)
     _draw_scale(axes.yaxis, axes.set_ylim, plot.left)
     axes.grid(axis="y", color=FIGURE_INK, alpha=0.15, linewidth=0.8)
-    axes.text(1, -0.12, _("steps"), transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
+    axes.text(1, -0.12, x_title, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=FIGURE_INK)
     every = [axes]
     if plot.right:
         every.append(axes.twinx())
@@ -145,13 +144,13 @@ def _figure_dash(mark):
 _render_pool = ThreadPoolExecutor(1, "figures")
 
 
-def png(run: Run, earlier: Sequence[Run] = ()) -> bytes:
+def png(run: Run, earlier: Sequence[Run] = (), in_seconds: bool = False) -> bytes:
     """The static figure as a PNG image. May be called from any thread; it is always drawn in the same one."""
-    return _render_pool.submit(_png, run, earlier).result()
+    return _render_pool.submit(_png, run, earlier, in_seconds).result()
 
 
-def _png(run, earlier):
+def _png(run, earlier, in_seconds):
     with drawing():
         image = io.BytesIO()
-        figure(run, earlier).savefig(image, format="png")
+        figure(run, earlier, in_seconds).savefig(image, format="png")
         return image.getvalue()

@@ -8,20 +8,19 @@ from markupsafe import Markup
 from speedkit.lab.chart.content import known_pieces, prepare
 from speedkit.lab.svg import cut, drawing, element, group, in_rows, path, text, wide
 from speedkit.run import Run
-from speedkit.support.messages import _
 
 LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 80, 66, 300  # margins and height of the plotting area, in half pixels
-FONT, SMALL, LEGEND_ROW, BAR_ROW, CHARACTER, KEY = 25, 22, 36, 34, 13.5, 70
+FONT, SMALL, LEGEND_ROW, BAR_ROW, CHARACTER, KEY = 25, 25, 36, 34, 13.5, 70
 
 
-def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900) -> Markup:
+def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900, in_seconds: bool = False) -> Markup:
     """The chart as one SVG element, ``width`` pixels wide before it is fitted to its column."""
-    chart = prepare(run, earlier)
+    chart = prepare(run, earlier, in_seconds)
     whole = 2 * width
     parts, top = _legend(chart.legend, whole)
     for i, plot in enumerate(chart.plots):
         x, y = (i % 2) * whole // 2, top + (i // 2) * (ABOVE + HEIGHT + BELOW)
-        parts.append(group(x + LEFT, y + ABOVE, *_plot(plot, chart.x, whole // 2 - LEFT - RIGHT)))
+        parts.append(group(x + LEFT, y + ABOVE, *_plot(plot, chart.x, chart.x_title, whole // 2 - LEFT - RIGHT)))
     height = top + 2 * (ABOVE + HEIGHT + BELOW)
     if chart.bars:
         parts.append(group(LEFT, height + 16, *_bars(chart, whole - LEFT - RIGHT)))
@@ -43,7 +42,7 @@ def _legend(legend, whole):
     return parts, LEGEND_ROW * (row + 1)
 
 
-def _plot(plot, steps, width):
+def _plot(plot, steps, x_title, width):
     def place(x, shares):
         """Units right and down in the plotting area: int64 [points, 2]; the caller leaves out nan shares."""
         return np.rint(np.column_stack((steps.share(x) * width, (1 - shares) * HEIGHT))).astype(int)
@@ -60,7 +59,7 @@ def _plot(plot, steps, width):
     for tick, words in steps.ticks.items():
         x = round(steps.share(tick) * width)
         parts.append(text(x, HEIGHT + 28, words, "end" if x > width - 40 else "middle"))
-    parts.append(text(width, HEIGHT + 54, _("steps"), "end"))
+    parts.append(text(width, HEIGHT + 54, x_title, "end"))
     for mark in plot.marks:
         parts += _mark(mark, plot.right if mark.right else plot.left, place)
     if len(plot.clipped):

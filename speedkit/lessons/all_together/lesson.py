@@ -5,17 +5,16 @@ computing capabilities".
 """
 
 import math
-import sys
 import threading
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from speedkit import hardware
 from speedkit.comparison.metrics import CANNOT_TELL, CLAIMS, HIGHER, LOWER, METRICS, NOT_AVAILABLE, Claim
 from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import HALF_A_POINT
+from speedkit.lab import live
 from speedkit.lab.picture import COMPUTING, WAITING, Picture, drawn
 from speedkit.lab.tables import CUT, MARK, marked, warning
 from speedkit.lessons import sizes as sizes  # for the notebook: lesson.sizes
@@ -191,7 +190,7 @@ def trials(
     found = Trials(recipe, left, {}, 1 if smoke() else rounds)
     names = [AS_IT_IS, *left]
     order = [name for i in range(found.rounds) for name in names[:: -1 if i % 2 else 1]]
-    for name in tqdm(order, unit="run", file=sys.stdout, disable=not progress):
+    for name in live.progress(order, unit="run", wanted=progress):
         before, run = found.runs.get(name), fit(recipe.but(**left.get(name, {})))
         if before is None or _step_s(run) < _step_s(before):
             found.runs[name] = run

@@ -6,7 +6,6 @@ survey on Image Data Augmentation for Deep Learning", for transforms that change
 
 import itertools
 import math
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +15,10 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.benchmark import Timer
-from tqdm import tqdm
 
 from speedkit import loading
 from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
+from speedkit.lab.live import progress
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT, marked, warning
 from speedkit.recipe import SWITCHES, Recipe
@@ -230,7 +229,7 @@ def harm(recipe: Recipe, seeds: int = NEEDED_PAIRS, **transforms: Callable) -> T
     """
     seeds, ways = 1 if smoke() else seeds, {PLAIN: None, **transforms}
     found = {name: [] for name in ways}
-    with tqdm(total=seeds * len(ways), unit="run", file=sys.stdout) as bar:
+    with progress(total=seeds * len(ways), unit="run") as bar:
         for seed in range(seeds):  # interleaved, so that no transform is favoured
             for name, transform in ways.items():
                 run = train_with(transform, recipe.but(seed=recipe.seed + seed))

@@ -6,7 +6,6 @@ learning rate; Wu and He 2018, "Group Normalization", for small batches.
 
 import copy
 import math
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm import tqdm
 
+from speedkit.lab.live import progress
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
 from speedkit.lessons import sizes as sizes  # for the notebook, as the next three
@@ -164,7 +163,7 @@ def sweep(recipe: Recipe, rates: tuple[float, ...], seeds: int = 2) -> Sweep:
         rates, seeds = rates[:2], 1
     accuracies = {on: np.full((len(rates), seeds), math.nan) for on in (False, True)}
     plan = [(on, i, j) for i in range(len(rates)) for j in range(seeds) for on in (False, True)]
-    for on, i, j in tqdm(plan, unit="run", file=sys.stdout):
+    for on, i, j in progress(plan, unit="run"):
         try:
             run = fit(recipe.but(batchnorm=on, learning_rate=rates[i], seed=recipe.seed + j))
         except NotFinite:

@@ -6,7 +6,6 @@ cache and random transform; PyTorch's notes on ``torch.utils.data``, on workers 
 
 import os
 import sqlite3
-import sys
 import time
 from contextlib import closing
 
@@ -14,11 +13,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from speedkit import hardware, loading
 from speedkit.comparison.metrics import TOO_FEW
 from speedkit.comparison.stats import NEEDED_PAIRS, judge_points
+from speedkit.lab import live
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT, marked, warning
 from speedkit.recipe import Recipe
@@ -218,7 +217,7 @@ def frozen(recipe: Recipe, pairs: int = NEEDED_PAIRS, progress: bool = True) -> 
     """
     pairs = min(pairs, 2) if smoke() else pairs
     accuracy = np.empty((pairs, 2))
-    with tqdm(total=2 * pairs, unit="run", file=sys.stdout, disable=not progress) as bar:
+    with live.progress(total=2 * pairs, unit="run", wanted=progress) as bar:
         for pair in range(pairs):
             for column, kind in enumerate((loading.Samples, AugmentThenCache)):
                 run = fit(recipe.but(seed=recipe.seed + pair), dataset=kind)

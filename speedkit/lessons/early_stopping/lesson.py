@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import nn
-from tqdm import tqdm
 
 from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import judge_points
+from speedkit.lab.live import progress
 from speedkit.lab.picture import Picture, drawn
 from speedkit.lab.tables import CUT
 from speedkit.lessons import sizes as sizes  # for the notebook: lesson.sizes
@@ -212,7 +212,8 @@ def scored_runs(recipe: Recipe, seeds: int = SEEDS) -> list[ScoredRun]:
     if smoke():
         images, labels = images[:1000], labels[:1000]
     found, problem = [], None
-    for seed in tqdm(range(recipe.seed, recipe.seed + seeds), unit="run", file=sys.stdout):
+    bar = progress(range(recipe.seed, recipe.seed + seeds), unit="run")
+    for seed in bar:
         run, models, right = Run(recipe.but(seed=seed)), [], []
         try:
             for record in train(run.recipe, run, on_model=models.append):
@@ -220,7 +221,7 @@ def scored_runs(recipe: Recipe, seeds: int = SEEDS) -> list[ScoredRun]:
                     right.append(_right(*models, images, labels))
         except NotFinite as error:
             problem = error
-            tqdm.write(f"Seed {seed} is left out: {error}", file=sys.stdout)
+            bar.write(f"Seed {seed} is left out: {error}", file=sys.stdout)
         else:
             found.append(ScoredRun(run, np.array(right)))
     if not found:

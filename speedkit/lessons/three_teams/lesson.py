@@ -3,17 +3,16 @@
 Source for "bound by": Williams et al. 2009, "Roofline: an insightful visual performance model".
 """
 
-import sys
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from speedkit.comparison.metrics import title_of
 from speedkit.comparison.result import Comparison
 from speedkit.comparison.stats import NEEDED_PAIRS
 from speedkit.hardware import machine
+from speedkit.lab import live
 from speedkit.lab.compare import compare
 from speedkit.lab.tables import CUT, MARK, marked, warning
 from speedkit.lessons import sizes
@@ -156,7 +155,7 @@ def measure(recipes: dict[str, Recipe], techniques=tuple(METRICS), pairs: int = 
     """
     found = Teams(recipes, tuple(techniques))
     cells = [(technique, team) for technique in techniques for team in recipes]
-    with tqdm(cells, unit="cell", file=sys.stdout, disable=not progress) as bar:
+    with live.progress(cells, unit="cell", wanted=progress) as bar:
         for technique, team in bar:
             bar.set_description(f"{technique}, {team}")
             recipe = recipes[team]
