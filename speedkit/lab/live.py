@@ -37,11 +37,13 @@ def live(run: Run, earlier=()):
     At the end it becomes an ordinary output: a picture, with text for where there are no pictures. Outside a notebook
     nothing is shown. The ``with`` gives whether anything is.
     """
-    if not in_notebook():
+    cell, over = _cell, threading.Event()
+    if cell is None:
         yield False
         return
-    handle, over = display({"text/plain": ""}, raw=True, display_id=True), threading.Event()
-    thread = threading.Thread(target=_draw, args=(handle, run, earlier, over), name="speedkit live chart", daemon=True)
+    if cell.handle is None:
+        cell.show(NOTHING, stays=True)
+    thread = threading.Thread(target=_draw, args=(cell, run, earlier, over), name="speedkit live chart", daemon=True)
     thread.start()
     try:
         yield True
@@ -49,15 +51,15 @@ def live(run: Run, earlier=()):
         over.set()
         thread.join()
         if run.count:
-            handle.update(_picture(run, earlier), raw=True)
+            cell.show(_picture(run, earlier), stays=True)
 
 
-def _draw(handle, run, earlier, over):
+def _draw(cell, run, earlier, over):
     seen, pause = 0, FRAME
     while not over.wait(pause):
         if run.count != seen:
             seen, began = run.count, time.thread_time()
-            handle.update(_moving(run, earlier), raw=True)
+            cell.show(_moving(run, earlier))
             pause = max(FRAME, (time.thread_time() - began) / SHARE)
 
 
@@ -78,7 +80,7 @@ class _Cell:
     """What the running cell shows of what it trains: one chart, however many runs it makes."""
 
     def __init__(self):
-        self.due, self.handle, self.empty = None, None, True
+        self.due, self.handle, self.stays = None, None, True
         self.fitted: list[Run] = []  # newest last
 
     def frame(self, run, earlier) -> float:
@@ -92,18 +94,17 @@ class _Cell:
         self.due = began + max(FRAME, spent / SHARE)
         return spent
 
-    def show(self, output):
+    def show(self, output, stays: bool = False):
         if self.handle is None:
             self.handle = display(output, raw=True, display_id=True)
         else:
             self.handle.update(output, raw=True)
-        self.empty = output is NOTHING
+        self.stays = stays
 
     def end(self):
-        if self.handle is None or self.empty:
-            return
-        *earlier, last = self.fitted or [None]
-        self.show(_picture(last, earlier) if last else NOTHING)  # a comparison shows its own result
+        if not self.stays:
+            *earlier, last = self.fitted or [None]
+            self.show(_picture(last, earlier) if last else NOTHING)  # a comparison shows its own result
 
 
 _cell: _Cell | None = None
@@ -134,7 +135,7 @@ def progress(items=None, *, unit: str, total: int | None = None, wanted: bool = 
     from tqdm import tqdm  # the plain one: the notebook's needs ipywidgets and leaves nothing in a saved notebook
 
     if _cell is not None and _cell.handle is None and wanted:
-        _cell.show(NOTHING)
+        _cell.show(NOTHING, stays=True)
     return tqdm(items, total=total, unit=unit, file=Output(sys.stdout), disable=not wanted)
 
 

@@ -2,8 +2,8 @@
 
 The plain loop for text has the settings that nanoGPT's README gives for a laptop's processor (Karpathy 2022): batches
 of 12 windows, AdamW with a warm-up and a cosine to a tenth, gradients clipped at 1, around the same network. Windows
-are cut as there, at random places of one array. The kit's recipe trains the same network, in larger batches and with a rate
-that rises to fifteen times as much and falls within one pass (one_cycle).
+are cut as there, at random places of one array. The kit's recipe trains the same network, in larger batches and with a
+rate that rises to fifteen times as much and falls within one pass (one_cycle).
 ``python -m tests.benchmarks.teams`` takes about eight minutes on two cores. Run nothing else meanwhile.
 """
 
