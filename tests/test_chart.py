@@ -451,3 +451,17 @@ def test_the_validation_loss_is_drawn_on_the_axis_of_the_loss():
     assert line.y.tolist() == [0.7, 0.4]
     assert line.x.tolist() == [50, 100]
     assert ("validation 0.4", picture.VALIDATION) in plot.title
+
+
+def test_the_epoch_whose_weights_early_stopping_kept_is_marked():
+    run = run_of(100, status="finished", epochs=4, t=np.arange(100) * 0.01)
+    assert not paths(parsed(run), "best_epoch")
+    run.scalars["best_epoch"] = 1.0
+    (line,) = paths(parsed(run), "best_epoch")
+    assert points(line)[:, 1].tolist() == [HEIGHT, 0]
+    assert "the weights of epoch 2 were kept" in words(parsed(run))
+    for in_seconds, where in ((False, 50), (True, 0.49)):
+        (mark,) = [m for m in content.prepare(run, (), in_seconds).plots[3].marks if m.name == "best_epoch"]
+        assert mark.x.tolist() == [where] * 2
+    run.scalars["best_epoch"] = 4.0  # of a file that somebody has changed
+    assert not paths(parsed(run), "best_epoch")

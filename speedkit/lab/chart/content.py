@@ -259,7 +259,7 @@ def prepare(run: Run, earlier: Sequence[Run] = (), in_seconds: bool = False) -> 
             _time_plot(now, before, styles),
             _memory_plot(run, now, before, styles),
             _rate_plot(run, now, before, styles),
-            _learning_plot(run, now, before, styles),
+            _learning_plot(run, now, before, styles, in_seconds),
         ],
         *_step_memory([run, *reversed(earlier)], [names[-1], *reversed(names[:-1])]),
         caption,
@@ -334,7 +334,7 @@ def _rate_plot(run, now, before, styles):
     return _plot(title, marks, "/s", 2, now, lambda value: f"{number(value)}/s", ("images_per_s",))
 
 
-def _learning_plot(run, now, before, styles):
+def _learning_plot(run, now, before, styles, in_seconds):
     marks = [*_current("loss", _joined(now.lines["loss"]), now.each)]
     marks += [_mean("loss", _joined(trace.lines["loss"]), style) for trace, style in zip(before, styles, strict=True)]
     if not np.isnan(now.validation_loss).all():
@@ -355,7 +355,13 @@ def _learning_plot(run, now, before, styles):
         ended = percent(now.latest["validation_accuracy"])
     what = _(task_of(run.recipe).right)
     title.append((_("● {what} {accuracy} (right)", what=what, accuracy=ended), None))
-    return _plot(title, marks, "", 5, now, _plain, ("loss",))
+    plot = _plot(title, marks, "", 5, now, _plain, ("loss",))
+    best, ends = run.scalars.get("best_epoch", math.nan), run.epoch_column("t" if in_seconds else "steps")
+    if not 0 <= best < len(ends):
+        return plot
+    where = np.full(2, ends[int(best)])
+    plot.marks.append(Mark("best_epoch", where, np.array([plot.left.low, plot.left.high]), width=1, dash=(4, 3)))
+    return plot._replace(words=plot.words or _("the weights of epoch {n} were kept", n=int(best) + 1))
 
 
 def _current(name, line, each):
