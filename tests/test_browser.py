@@ -232,7 +232,8 @@ def test_a_cell_that_is_run_again_stops_its_run(notebook):
     button(page, "Run").click()
     training(page)
     page.evaluate(RUN_CELL, 1)
-    expect(status(page)).to_contain_text("Ready")  # a new panel stands there
+    # A new panel stands there, and says what became of the run.
+    expect(status(page)).to_contain_text("The run that this cell had started before was stopped.")
     expect(page.locator(".sk-chart")).to_have_attribute("data-n", "0")
     page.evaluate(RUN_CELL, 2)
     expect(page.locator(".jp-OutputArea pre").last).to_contain_text("baseline (stopped: stopped by hand)")
