@@ -42,12 +42,12 @@ def run_of(steps, device="cpu", status="running", epochs=0, recipe=None, **colum
     return run
 
 
-def parsed(run, earlier=(), **options):
-    return ElementTree.fromstring(chart.svg(run, earlier, **options))
+def parsed(run, earlier=(), *options):
+    return ElementTree.fromstring(chart.svg(run, earlier, *options))
 
 
 def words(root):
-    return ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
+    return ["".join(text.itertext()).strip() for tag in ("p", "span", f"{SVG}text") for text in root.iter(tag)]
 
 
 def paths(root, series):
@@ -132,7 +132,7 @@ def test_the_first_step_is_marked_at_the_top_and_does_not_squash_the_others():
 def test_a_short_slow_run_is_not_clipped_by_a_long_fast_one():
     root = parsed(run_of(20, compute_s=0.5), [run_of(5000, status="finished")])
     assert not any("▲" in text for text in words(root))
-    assert points(*[p for p in paths(root, "step_s") if p.get("stroke") == picture.INK])[:, 1].min() > 0
+    assert points(*[p for p in paths(root, "step_s") if not p.get("stroke-dasharray")])[:, 1].min() > 0
 
 
 # The SVG
@@ -140,10 +140,12 @@ def test_a_short_slow_run_is_not_clipped_by_a_long_fast_one():
 
 def test_it_is_one_labelled_element_with_the_step_and_fits_its_column():
     root = parsed(run_of(7, epochs=1))
-    assert root.tag == f"{SVG}svg"
     assert (root.get("class"), root.get("role"), root.get("data-n")) == ("sk-chart", "img", "7")
-    assert root.get("width") == "100%"
-    assert root.get("viewBox").startswith("0 0 1800 ")
+    drawings = [each for each in root.findall(f"{SVG}svg")]
+    assert len(drawings) == 4
+    for drawing in drawings:
+        assert drawing.get("width") == "100%"
+        assert drawing.get("viewBox").startswith("0 0 900 ")
     assert "images per second: 12,800" in root.get("aria-label")
 
 
@@ -236,7 +238,7 @@ def test_colours_stand_out_from_both_backgrounds(theme, background):
         linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)]
         return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
-    for colour in (picture.WAITING, picture.COMPUTING, *picture.EARLIER_COLOURS):
+    for colour in (picture.WAITING, picture.COMPUTING, picture.VALIDATION, *picture.RUN_COLOURS[1:]):
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         dim, bright = sorted((luminance(rgb), luminance(background)))
         assert (bright + 0.05) / (dim + 0.05) >= 3, f"{colour} on {theme}"
@@ -420,7 +422,7 @@ assert "matplotlib.pyplot" not in sys.modules and "IPython" not in sys.modules a
 
 def test_in_seconds_a_line_ends_where_its_run_ends():
     slow, fast = (run_of(100, status="finished", epochs=2, t=np.arange(100) * each) for each in (0.02, 0.005))
-    root = parsed(slow, [fast], in_seconds=True)
+    root = parsed(slow, [fast], content.View(in_seconds=True))
     theirs, own = sorted(points(line)[:, 0].max() for line in paths(root, "step_s"))
     assert theirs / own == pytest.approx(0.25, abs=0.01)
     assert "seconds" in words(root)
@@ -430,15 +432,49 @@ def test_in_seconds_a_line_ends_where_its_run_ends():
 
 def test_a_run_keeps_its_colour_and_its_recipe_s_next_run_gets_it():
     runs = [run_of(10, status="finished", recipe=Recipe(batch_size=size)) for size in (16, 32, 64)]
+    view = content.View()
 
     def looks(earlier):
-        return [(style["colour"], style["dash"]) for style in content._styles(earlier)]
+        return [(style["colour"], style["dash"]) for style in view.styles(earlier)]
 
     first, second, third = looks(runs)
     assert looks(runs[1:]) == [second, third]
     assert looks([runs[2], runs[0]]) == [third, first]
-    again = run_of(10, status="finished", recipe=Recipe(batch_size=16))
+    again = run_of(10, recipe=Recipe(batch_size=16))
+    assert view.style(again)["colour"] == first[0]  # while it is the current run, too
     assert looks([runs[1], again]) == [second, first]
+
+
+def test_a_run_has_one_colour_as_the_current_run_and_as_an_earlier_one():
+    view = content.View()
+    runs = [run_of(10, status="finished", recipe=Recipe(batch_size=size)) for size in (16, 32, 64)]
+    current = [paths(parsed(run, runs[:i], view), "memory")[0].get("stroke") for i, run in enumerate(runs)]
+    assert current[0] == picture.INK
+    assert len(set(current)) == 3
+    later = [line.get("stroke") for line in paths(parsed(run_of(10), runs, view), "memory")]
+    assert later[1:] == current
+
+
+@pytest.mark.parametrize("recipes", [1, 2, 5, 6, 12])
+def test_no_two_lines_look_alike_whichever_runs_are_drawn(recipes):
+    view, rng = content.View(), np.random.default_rng(recipes)
+    runs = [run_of(3, status="finished", recipe=Recipe(batch_size=16 + i % recipes)) for i in range(20)]
+    for _ in range(100):
+        drawn = [runs[i] for i in rng.permutation(20)[: 1 + content.EARLIER_RUNS]]
+        lines = paths(parsed(drawn[0], drawn[1:], view), "step_s")
+        assert len({(line.get("stroke"), line.get("stroke-dasharray")) for line in lines}) == len(drawn)
+
+
+def test_values_of_a_run_that_has_ended_are_read_by_pointing():
+    fast, slow = (run_of(240, status="finished", epochs=2, compute_s=each, wait_s=0.0) for each in (0.01, 0.03))
+    root = parsed(slow, [fast])
+    read = [title.text.split("\n") for title in root.iter(f"{SVG}title")]
+    assert read[0] == ["5 steps", "baseline (2): 30 ms", "baseline: 10 ms"]
+    assert len(read) == 4 * content.READINGS
+    assert read[-1][0] == "235 steps"
+    assert {"baseline: 85.0%", "baseline (2): 85.0%", "baseline: 1"} <= set(read[-1])  # validation accuracy and loss
+    going = parsed(run_of(240, compute_s=0.03), [fast])
+    assert not [*going.iter(f"{SVG}title")]  # it would vanish with the next frame
 
 
 def test_the_validation_loss_is_drawn_on_the_axis_of_the_loss():
@@ -461,7 +497,9 @@ def test_the_epoch_whose_weights_early_stopping_kept_is_marked():
     assert points(line)[:, 1].tolist() == [HEIGHT, 0]
     assert "the weights of epoch 2 were kept" in words(parsed(run))
     for in_seconds, where in ((False, 50), (True, 0.49)):
-        (mark,) = [m for m in content.prepare(run, (), in_seconds).plots[3].marks if m.name == "best_epoch"]
+        (mark,) = [
+            m for m in content.prepare(run, (), content.View(in_seconds)).plots[3].marks if m.name == "best_epoch"
+        ]
         assert mark.x.tolist() == [where] * 2
     run.scalars["best_epoch"] = 4.0  # of a file that somebody has changed
     assert not paths(parsed(run), "best_epoch")

@@ -16,7 +16,8 @@ from nbclient import NotebookClient
 
 from speedkit.lab import panel as panel_module
 from speedkit.lab import runner as runner_module
-from speedkit.lab.panel import EARLIER, Panel
+from speedkit.lab.on_axes import EARLIER
+from speedkit.lab.panel import Panel
 from speedkit.lab.runner import explain, stop_all
 from speedkit.recipe import SWITCHES, Recipe
 from speedkit.run import Run
@@ -389,7 +390,7 @@ def test_the_threads_of_a_run_touch_no_control(endless, monkeypatch):
 
     class Watched:
         def __get__(self, widget, owner=None):
-            if widget is not panel.baseline:  # what to compare with is listed when a run has ended
+            if widget is not panel.on_axes.baseline:  # what to compare with is listed when a run has ended
                 readers.add(threading.current_thread())
             return original.__get__(widget, owner)
 
@@ -498,14 +499,15 @@ def test_earlier_runs_stay_on_the_axes_up_to_a_number(panel):
         panel.run()
     assert len(panel.runs) == EARLIER + 2
     assert panel._keepsake["text/plain"].count("earlier, ") == EARLIER
-    assert panel._earlier() == [panel.runs[0], *panel.runs[2:-1]]  # the first one stays: it is compared with
+    # the first one stays: it is compared with
+    assert panel.on_axes.earlier(panel._shown) == [panel.runs[0], *panel.runs[2:-1]]
 
 
 def test_both_runs_are_in_the_legend(panel):
     panel.run(steps=2)
     panel.run(cache="ram", steps=2)
-    assert ">this run: ram cache<" in panel.picture.value
-    assert ">baseline<" in panel.picture.value
+    assert "> this run: ram cache<" in panel.picture.value
+    assert "> baseline<" in panel.picture.value
 
 
 def test_forget_keeps_the_run_that_is_shown(panel):
@@ -513,8 +515,8 @@ def test_forget_keeps_the_run_that_is_shown(panel):
     last = panel.run(cache="ram", steps=2)
     panel.clear_button.click()
     assert panel.runs == [last]
-    assert ">this run: ram cache<" in panel.picture.value
-    assert ">baseline<" not in panel.picture.value
+    assert "> this run: ram cache<" in panel.picture.value
+    assert "> baseline<" not in panel.picture.value
 
 
 def test_forget_during_a_run_leaves_it_alone(endless):
@@ -738,27 +740,57 @@ def test_a_panel_s_cell_run_again_says_that_its_run_was_stopped(quick, monkeypat
 def test_the_runs_stand_in_a_table_against_the_first_or_the_one_that_was_chosen(panel):
     panel.recipe = panel.recipe.but(steps=4)
     first, second = panel.run(), panel.run(batchnorm=True)
-    assert panel.view.layout.display == "grid"
-    assert [label for label, __ in panel.baseline.options] == ["baseline", "batch norm"]
+    assert panel.on_axes.choices.layout.display == "grid"
+    assert [label for label, __ in panel.on_axes.baseline.options] == ["baseline", "batch norm"]
     one, other = first.mean("step_s"), second.mean("step_s")
     assert f"{seconds(other)} (× {other / one:.2f})" in panel.table.value
     assert f"{seconds(one)}<" in panel.table.value
     assert "compared with baseline" in panel.table.value
-    panel.baseline.index = 1
+    panel.on_axes.baseline.index = 1
     assert f"{seconds(one)} (× {one / other:.2f})" in panel.table.value
     assert f"{seconds(other)}<" in panel.table.value
     assert "compared with batch norm" in panel.table.value
     panel.forget()
-    assert [label for label, __ in panel.baseline.options] == ["batch norm"]
+    assert [label for label, __ in panel.on_axes.baseline.options] == ["batch norm"]
     assert "(×" not in panel.table.value
+
+
+def test_a_run_is_hidden_and_shown_again_by_its_button(panel):
+    first, second, third = (panel.run(**{"steps": 2, "cache": cache}) for cache in ("off", "ram", "off"))
+    assert [button.description for button in panel.on_axes.buttons.children] == [
+        "baseline",
+        "ram cache",
+        "baseline (2)",
+    ]
+    before = panel.picture.value
+    panel.on_axes.buttons.children[1].value = False
+    assert panel.on_axes.earlier(third) == [first]
+    assert "ram cache" not in panel.picture.value
+    assert "ram cache" not in panel._keepsake["text/plain"]  # what the notebook keeps is what is on the screen
+    panel.on_axes.buttons.children[1].value = True
+    assert panel.picture.value == before
+    panel.on_axes.buttons.children[0].value = False
+    assert panel.on_axes.earlier(third) == [second]
+    panel.forget()
+    assert [button.description for button in panel.on_axes.buttons.children] == ["baseline"]
+    assert panel.on_axes.buttons.layout.display == "none"
+
+
+def test_what_is_kept_follows_the_axis(panel):
+    panel.run(steps=5)
+    in_steps = panel._keepsake["image/png"]
+    panel.on_axes.axis.value = "seconds"
+    assert panel._keepsake["image/png"] != in_steps
+    panel.on_axes.axis.value = "steps"
+    assert panel._keepsake["image/png"] == in_steps
 
 
 def test_along_seconds_a_faster_run_arrives_sooner(panel):
     panel.recipe = panel.recipe.but(steps=20)
     panel.run()
     steps = panel.picture.value
-    panel.axis.value = "seconds"
+    panel.on_axes.axis.value = "seconds"
     assert ">seconds<" in panel.picture.value
     assert ">seconds<" not in steps
-    panel.axis.value = "steps"
+    panel.on_axes.axis.value = "steps"
     assert panel.picture.value == steps

@@ -31,8 +31,10 @@ def in_notebook() -> bool:
 
 
 @contextmanager
-def live(run: Run, earlier=()):
+def live(run: Run, earlier=(), view=None):
     """Shows the chart of ``run``, and of earlier runs, in the cell that runs, while the body of the ``with`` trains.
+
+    view: a :class:`speedkit.lab.chart.View` to draw them in.
 
     At the end it becomes an ordinary output: a picture, with text for where there are no pictures. Outside a notebook
     nothing is shown. The ``with`` gives whether anything is.
@@ -43,7 +45,9 @@ def live(run: Run, earlier=()):
         return
     if cell.handle is None:
         cell.show(NOTHING, stays=True)
-    thread = threading.Thread(target=_draw, args=(cell, run, earlier, over), name="speedkit live chart", daemon=True)
+    thread = threading.Thread(
+        target=_draw, args=(cell, run, earlier, view, over), name="speedkit live chart", daemon=True
+    )
     thread.start()
     try:
         yield True
@@ -51,29 +55,30 @@ def live(run: Run, earlier=()):
         over.set()
         thread.join()
         if run.count:
-            cell.show(_picture(run, earlier), stays=True)
+            cell.show(_picture(run, earlier, view), stays=True)
 
 
-def _draw(cell, run, earlier, over):
+def _draw(cell, run, earlier, view, over):
     seen, pause = 0, FRAME
     while not over.wait(pause):
         if run.count != seen:
             seen, began = run.count, time.thread_time()
-            cell.show(_moving(run, earlier))
+            cell.show(_moving(run, earlier, view))
             pause = max(FRAME, (time.thread_time() - began) / SHARE)
 
 
-def _moving(run, earlier):
+def _moving(run, earlier, view):
     from speedkit.lab import chart  # here and below, because most of what imports this draws nothing
 
-    return {"text/html": f"<p><b>{run.where_time_goes()}</b></p>{chart.svg(run, earlier)}", "text/plain": ""}
+    return {"text/html": f"<p><b>{run.where_time_goes()}</b></p>{chart.svg(run, earlier, view)}", "text/plain": ""}
 
 
-def _picture(run, earlier):
+def _picture(run, earlier, view):
     """The chart that stays: in the colours of the theme where HTML is trusted, else as an image, or as text."""
     from speedkit.lab import chart
 
-    return _moving(run, earlier) | {"image/png": chart.png(run, earlier), "text/plain": chart.text(run, earlier)}
+    image = chart.png(run, earlier, view)
+    return _moving(run, earlier, view) | {"image/png": image, "text/plain": chart.text(run, earlier)}
 
 
 class _Cell:
@@ -81,6 +86,7 @@ class _Cell:
 
     def __init__(self):
         self.due, self.handle, self.stays = None, None, True
+        self.view = None  # made with the first chart
         self.fitted: list[Run] = []  # newest last
 
     def frame(self, run, earlier) -> float:
@@ -89,7 +95,7 @@ class _Cell:
             self.due = began + AFTER
         if began < self.due or not run.count:
             return 0.0
-        self.show(_moving(run, earlier))
+        self.show(_moving(run, earlier, self._view()))
         spent = clock() - began
         self.due = began + max(FRAME, spent / SHARE)
         return spent
@@ -101,10 +107,16 @@ class _Cell:
             self.handle.update(output, raw=True)
         self.stays = stays
 
+    def _view(self):
+        from speedkit.lab import chart
+
+        self.view = self.view or chart.View()
+        return self.view
+
     def end(self):
         if not self.stays:
             *earlier, last = self.fitted or [None]
-            self.show(_picture(last, earlier) if last else NOTHING)  # a comparison shows its own result
+            self.show(_picture(last, earlier, self._view()) if last else NOTHING)  # a comparison shows its own result
 
 
 _cell: _Cell | None = None
@@ -121,7 +133,8 @@ def frame(run: Run, earlier=()) -> float:
 def keep(run: Run):
     """Keeps a run that has ended on the chart of the running cell, for those that follow."""
     if _cell is not None and run.count >= FEW:
-        _cell.fitted = [*[each for each in _cell.fitted if each is not run][-EARLIER:], run]
+        first, *others = [each for each in _cell.fitted if each is not run] or [None]
+        _cell.fitted = [*filter(None, [first]), *others[1 - EARLIER :], run]  # the first is what the others differ from
 
 
 def forget():

@@ -12,11 +12,12 @@ from speedkit.lab import chart
 from speedkit.lab.controls import control_for, read_controls, set_control, set_task
 from speedkit.lab.display import html_for_each, show_widget, style_sheet
 from speedkit.lab.live import live
+from speedkit.lab.on_axes import OnAxes
 from speedkit.lab.other_work import OtherWork
 from speedkit.lab.runner import Runner, stop_all, stop_on_interrupt, stop_what_this_cell_showed
 from speedkit.lab.tables import table_against
 from speedkit.recipe import SWITCHES, Recipe
-from speedkit.run import Run, labels
+from speedkit.run import Run
 from speedkit.support.messages import _, message_of, ngettext, whole
 from speedkit.support.units import percent, seconds
 from speedkit.tasks import Progress, task_of
@@ -25,7 +26,6 @@ from speedkit.train import warm_up_torch
 FRAME = 0.2  # seconds between two frames of the live chart, at least
 SHARE = 0.003  # of a core's time that frames may take while steps are timed. Drawing a frame in a browser on the same
 # cores delays training by about eight times what making it took; together they should cost less than 3 %.
-EARLIER = 4  # earlier runs that stay on the axes
 NOTE = "<div class='sk-note'>{}</div>"
 
 
@@ -54,8 +54,6 @@ class Panel:
         self._runner: Runner | None = None
         self._ended, self._frames = threading.Event(), threading.RLock()
         self._progress: Progress | None = None
-        self._against: Run | None = None  # the run that the others are compared with
-        self._in_seconds = False
         self._drawn_in_cell = False  # the chart moves in the cell that called :meth:`run`, where the learner looks
         self._keepsake = {"text/plain": _("No run has ended in this panel yet.")}
         self._handles = []
@@ -101,19 +99,7 @@ class Panel:
             part.layout.width = "auto"
         self.table.add_class("sk-table")
         self.picture.add_class("sk-picture")
-        self.axis = widgets.Dropdown(
-            options=[(_("steps"), "steps"), (_("seconds"), "seconds")], description=_("Along the axis")
-        )
-        self.baseline = widgets.Dropdown(description=_("Compare with"))
-        for name, control in {"axis": self.axis, "baseline": self.baseline}.items():
-            control.add_class("sk-switch")
-            control.add_class(f"sk-{name}")
-            control.layout.width, control.style.description_width = "auto", "initial"
-        self.axis.observe(self._choose_axis, "value")
-        self.baseline.observe(self._choose_baseline, "value")
-        self.view = widgets.Box([self.axis, self.baseline])
-        self.view.add_class("sk-switches")
-        self.view.layout.display = "none"  # until there is a run to look at
+        self.on_axes = OnAxes(self._look_again)
         self.status.add_class("sk-status")
         self.problem.add_class("sk-problem")
         self.where.add_class("sk-where")
@@ -129,7 +115,17 @@ class Panel:
         buttons.layout.align_items = "center"
         parts = [style_sheet(), switches, *([task] if settings else [])]
         self.box = widgets.VBox(
-            [*parts, buttons, self.problem, self.where, self.other_work, self.picture, self.view, self.table]
+            [
+                *parts,
+                buttons,
+                self.problem,
+                self.where,
+                self.other_work,
+                self.picture,
+                self.on_axes.choices,
+                self.on_axes.buttons,
+                self.table,
+            ]
         )
         self.box.add_class("sk-panel")
 
@@ -190,7 +186,7 @@ class Panel:
         for name in switches.keys() & self.controls.keys():
             set_control(self.controls[name], getattr(recipe, name))
         runner = self._begin(recipe)
-        with live(runner.run, self._earlier()) as self._drawn_in_cell:
+        with live(runner.run, self.on_axes.earlier(self._shown), self.on_axes.view) as self._drawn_in_cell:
             runner.here()
         if runner.run.count == 0:
             raise RuntimeError("The run ended without a single step.")
@@ -208,7 +204,7 @@ class Panel:
         """Removes the earlier runs from the axes and from ``runs``; the latest one stays."""
         with self._frames:
             self.runs = [run for run in self.runs if run is self._shown]
-            self._list_runs()
+            self.on_axes.list(self.runs)
             self._draw()
 
     def _begin(self, recipe):
@@ -278,16 +274,21 @@ class Panel:
                 run.note(note)
             if run.count:
                 self.runs.append(run)
-                self._list_runs()
+                self.on_axes.list(self.runs)
                 self._draw()
-                earlier = self._earlier()
-                image = chart.png(run, earlier, self._in_seconds)
-                self._keepsake = {"image/png": image, "text/plain": chart.text(run, earlier)}
-                for handle in self._handles:
-                    handle.update(self._keepsake, raw=True)
+                self._keep()
             else:  # nothing to draw: the previous run stays
                 self._shown = self.runs[-1] if self.runs else None
                 self._draw()
+
+    def _keep(self):
+        """Makes the picture that stays in the saved notebook the one that is on the screen."""
+        if self._shown is not None and self._shown.count and self._shown.status not in ("new", "running"):
+            earlier = self.on_axes.earlier(self._shown)
+            image = chart.png(self._shown, earlier, self.on_axes.view)
+            self._keepsake = {"image/png": image, "text/plain": chart.text(self._shown, earlier)}
+            for handle in self._handles:
+                handle.update(self._keepsake, raw=True)
 
     def _keep_event_order(self):
         """Makes sure that a click on Run is handled after what was typed before it.
@@ -300,34 +301,17 @@ class Panel:
 
     # Showing
 
-    def _earlier(self):
-        """The earlier runs on the axes: the newest ones, and always the one that is compared with."""
-        others = [run for run in self.runs if run is not self._shown]
-        pinned = [run for run in others[:-EARLIER] if run is self._against]
-        return [*pinned, *others[-EARLIER:][len(pinned) :]]
-
-    def _list_runs(self):
-        """Lists the runs to compare with, the first one chosen until the learner chooses another."""
-        chosen = self._against if self._against in self.runs else next(iter(self.runs), None)
-        self.baseline.options = [*zip(labels(self.runs), self.runs, strict=True)]
-        self.baseline.index = self.runs.index(chosen) if self.runs else None
-        self.view.layout.display = "grid" if self.runs else "none"
-
-    def _choose_axis(self, change):
+    def _look_again(self):
+        """After a choice of what is on the axes."""
         with self._frames:
-            self._in_seconds = change.new == "seconds"
             self._draw()
-
-    def _choose_baseline(self, change):
-        with self._frames:
-            self._against = change.new
-            self._draw()
+            self._keep()
 
     def _draw(self):
         run = self._shown or Run(self.recipe)
-        self.picture.value = chart.svg(run, self._earlier(), in_seconds=self._in_seconds)
+        self.picture.value = chart.svg(run, self.on_axes.earlier(self._shown), self.on_axes.view)
         if run.status not in ("new", "running"):
-            against = self._against if self._against in self.runs else None
+            against = self.on_axes.against
             self.table.value = "" if against is None else table_against(against, self.runs)._repr_html_()
         if run.count:
             notes = html_for_each(NOTE, map(_, run.notes))

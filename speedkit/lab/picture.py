@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from speedkit.support.output import printable
 
 # Colours of Okabe and Ito with a contrast of at least 3 on white and on #111, and a grey
-INK, WAITING, COMPUTING, VALIDATION = "currentColor", "#D55E00", "#0072B2", "#D55E00"
+INK, WAITING, COMPUTING, VALIDATION = "currentColor", "#D55E00", "#0072B2", "#A67C00"
 PART_COLOURS = ("#8A6FDF", "#6B8E23", "#A67C00", "#C2417C", "#3F8F8F")  # of memory: the others mean something else
 EARLIER_COLOURS = ("#009E73", "#CC79A7", "#8C8C8C")
+RUN_COLOURS = (INK, *EARLIER_COLOURS, "#8A6FDF")  # by recipe: the first one's is the page's own
 EARLIER_DASHES = ((8, 4), (3, 4), (10, 4, 2, 4), (16, 4), (5, 3), (1, 3))
 
 

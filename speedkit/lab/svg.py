@@ -36,8 +36,8 @@ def text(x: float, y: float, words: str, anchor: str | None = None, size: int | 
     return element("text", words, x=x, y=y, text_anchor=anchor, font_size=size, font_weight=weight)
 
 
-def path(d: str, **look) -> Markup:
-    return element("path", d=d, **look)
+def path(d: str, *children, **look) -> Markup:
+    return element("path", *children, d=d, **look)
 
 
 def group(x: float, y: float, *children) -> Markup:

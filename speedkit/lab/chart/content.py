@@ -4,6 +4,7 @@ It uses only :class:`~speedkit.run.Run`. A series is thinned to points that each
 with their mean, lowest and highest value, so that a frame costs the same however long the run is.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,7 +13,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from speedkit.lab.axes import Scale, nice_step, scale, tick_text
-from speedkit.lab.picture import COMPUTING, EARLIER_COLOURS, EARLIER_DASHES, INK, PART_COLOURS, VALIDATION, WAITING
+from speedkit.lab.picture import COMPUTING, EARLIER_DASHES, INK, PART_COLOURS, RUN_COLOURS, VALIDATION, WAITING
+from speedkit.recipe import Recipe
 from speedkit.run import Run, labels
 from speedkit.support.messages import N_, _, whole
 from speedkit.support.units import number, percent, seconds, size
@@ -22,7 +24,8 @@ RAW_POINTS = 160  # up to this many steps of the current run, every step is a po
 BANDED_POINTS = 80  # with more steps, at most this many points, with a band from the lowest to the highest value
 EARLIER_POINTS = 60  # of an earlier run, means only
 EPOCH_POINTS = (40, 60)  # the same two limits for points that are epochs: banded and raw
-EARLIER_RUNS = 6  # the newest ones are drawn: as many as there are pairs of colour and dashes
+EARLIER_RUNS = len(EARLIER_DASHES)  # the newest ones are drawn, so that all differ even if one recipe made them
+READINGS = 24  # places along an axis where the values can be read by pointing
 RECENT = 32  # the last steps, from which current values are taken
 PARTS = {  # of the memory of a step, from left to right
     "weights": N_("weights"),
@@ -82,6 +85,7 @@ class Mark(NamedTuple):
     dash: tuple = ()
     dots: bool = False
     right: bool = False
+    run: str = ""  # the label of the run whose values these are
 
 
 class Plot(NamedTuple):
@@ -94,10 +98,27 @@ class Plot(NamedTuple):
     clipped: np.ndarray  # steps whose value is above the left axis
     clipped_words: str
     words: str  # what is missing
+    shown: Callable[[float], str]  # a value of the left axis in words
 
     @property
     def empty(self) -> bool:
         return all(np.isnan(mark.y).all() for mark in self.marks)
+
+    def readings(self, axis: Scale, unit: str) -> list[str]:
+        """The values of all runs at :data:`READINGS` places along ``axis``, in words; "" where there are none."""
+        edges = np.linspace(axis.low, axis.high, READINGS + 1)
+        lines = [mark for mark in self.marks if mark.run and mark.base is None]
+        words = []
+        for low, high in itertools.pairwise(edges):
+            values = [(mark, _mean_between(mark, low, high)) for mark in lines]
+            said = [
+                _("{name}: {value}", name=mark.run, value=percent(value / 100) if mark.right else self.shown(value))
+                for mark, value in values
+                if math.isfinite(value)
+            ]
+            here = tick_text((low + high) / 2, nice_step((axis.high - axis.low) / 100))
+            words.append("\n".join([f"{here} {unit}", *said]) if said else "")
+        return words
 
 
 class Bar(NamedTuple):
@@ -115,6 +136,7 @@ class Chart(NamedTuple):
     """A whole chart, ready to draw. ``words``: the same in plain text."""
 
     count: int  # steps of the current run that are drawn
+    over: bool  # the current run has ended
     words: str
     legend: list[tuple[str, Mark]]
     x: Scale
@@ -215,32 +237,51 @@ def _all_traces(run, earlier, in_seconds=False):
     return earlier, _trace(run, BANDED_POINTS, RAW_POINTS, in_seconds), before
 
 
-_slots: WeakKeyDictionary = WeakKeyDictionary()
+class View:
+    """How a panel or a cell draws its runs: along which axis, and in which colours and dashes.
 
-
-def _styles(earlier):
-    """Colour and dashes of earlier runs. A run keeps its own as long as it exists; a recipe's next run prefers them."""
-    taken, styles = {_slots[run] for run in earlier if run in _slots}, []
-    for run in earlier:
-        if run not in _slots:
-            alike = [slot for other, slot in _slots.items() if other.recipe == run.recipe]
-            _slots[run] = next(slot for slot in (*alike, *range(EARLIER_RUNS)) if slot not in taken)
-            taken.add(_slots[run])
-        colour, dash = (some[_slots[run] % len(some)] for some in (EARLIER_COLOURS, EARLIER_DASHES))
-        styles.append({"colour": colour, "width": 1.6, "dash": dash})
-    return styles
-
-
-def prepare(run: Run, earlier: Sequence[Run] = (), in_seconds: bool = False) -> Chart:
-    """Everything that is drawn of a run and of the newest earlier ones, in the units shown.
-
-    in_seconds: along the time since the first step, so that a faster run arrives sooner, and not along the steps.
+    A recipe has one colour, and its runs keep it: solid while it is the current run, dashed among the earlier ones. Of
+    the runs that are drawn together, no two look alike.
     """
+
+    def __init__(self, in_seconds: bool = False):
+        """in_seconds: along the time since the first step, so that a faster run arrives sooner, not along the steps."""
+        self.in_seconds = in_seconds
+        self._recipes: list[Recipe] = []  # in the order in which they came
+        self._dashes: WeakKeyDictionary = WeakKeyDictionary()
+
+    def style(self, run: Run) -> dict:
+        """Of the current run."""
+        return {"colour": RUN_COLOURS[self._place(run) % len(RUN_COLOURS)]}
+
+    def styles(self, earlier: Sequence[Run]) -> list[dict]:
+        """Of earlier runs, at most :data:`EARLIER_RUNS` of them."""
+        looks: dict[Run, tuple] = {}
+        for run in sorted(earlier, key=lambda run: run not in self._dashes):  # who has dashes already keeps them
+            colour, place = self.style(run)["colour"], self._place(run)
+            wanted = [self._dashes.get(run, place), *range(place, place + len(EARLIER_DASHES))]
+            dashes = (EARLIER_DASHES[each % len(EARLIER_DASHES)] for each in wanted)
+            look = next(look for dash in dashes if (look := (colour, dash)) not in looks.values())
+            looks.setdefault(run, look)
+            self._dashes[run] = EARLIER_DASHES.index(looks[run][1])
+        return [{"colour": looks[run][0], "width": 1.6, "dash": looks[run][1]} for run in earlier]
+
+    def _place(self, run):
+        if run.recipe not in self._recipes:
+            self._recipes.append(run.recipe)
+        return self._recipes.index(run.recipe)
+
+
+def prepare(run: Run, earlier: Sequence[Run] = (), view: View | None = None) -> Chart:
+    """Everything that is drawn of a run and of the newest earlier ones, in the units shown."""
+    view = view or View()
+    in_seconds = view.in_seconds
     earlier, now, before = _all_traces(run, earlier, in_seconds)
-    styles = _styles(earlier)
     names = labels([*earlier, run])
+    styles = [style | {"run": name} for style, name in zip(view.styles(earlier), names, strict=False)]
+    own = view.style(run) | {"run": names[-1]}
     nothing = np.empty(0)
-    legend = [(_("this run: {name}", name=names[-1]), Mark("", nothing, nothing))]
+    legend = [(_("this run: {name}", name=names[-1]), Mark("", nothing, nothing, **own))]
     legend += [(name, Mark("", nothing, nothing, **style)) for name, style in zip(names, styles, strict=False)]
     if run.status in ("new", "running"):
         caption = _("Times and rates in the titles are means over the last {steps} steps.", steps=RECENT)
@@ -251,15 +292,16 @@ def prepare(run: Run, earlier: Sequence[Run] = (), in_seconds: bool = False) -> 
         caption = f"{band} {caption}"
     return Chart(
         now.count,
+        now.over,
         _words(run, now, before, names),
         legend,
         _seconds_scale(run, now, before) if in_seconds else _steps_scale(run, now, before),
         _("seconds") if in_seconds else _("steps"),
         [
-            _time_plot(now, before, styles),
-            _memory_plot(run, now, before, styles),
-            _rate_plot(run, now, before, styles),
-            _learning_plot(run, now, before, styles, in_seconds),
+            _time_plot(now, before, own, styles),
+            _memory_plot(run, now, before, own, styles),
+            _rate_plot(run, now, before, own, styles),
+            _learning_plot(run, now, before, own, styles, in_seconds),
         ],
         *_step_memory([run, *reversed(earlier)], [names[-1], *reversed(names[:-1])]),
         caption,
@@ -281,14 +323,14 @@ def _step_memory(runs, names):
     return (title, bars) if bars else ([], [])
 
 
-def _time_plot(now, before, styles):
+def _time_plot(now, before, own, styles):
     wait, compute, total = (now.lines[name].times(1000) for name in ("wait_s", "compute_s", "step_s"))
     floor = np.zeros(len(compute.x))
     stacked = np.where(np.isnan(compute.mean), 0.0, compute.mean)
     marks = [
         Mark("compute_s", compute.x, compute.mean, floor, colour=COMPUTING, opacity=0.5),
         Mark("wait_s", wait.x, stacked + wait.mean, stacked, colour=WAITING, opacity=0.5),
-        *_current("step_s", total._replace(low=total.mean), now.each),
+        *_current("step_s", total._replace(low=total.mean), now.each, own),
         *(
             _mean("step_s", trace.lines["step_s"].times(1000), style)
             for trace, style in zip(before, styles, strict=True)
@@ -302,12 +344,12 @@ def _time_plot(now, before, styles):
     return _plot(title, marks, "ms", 2, now, lambda value: seconds(value / 1000), ("wait_s", "compute_s"))
 
 
-def _memory_plot(run, now, before, styles):
+def _memory_plot(run, now, before, own, styles):
     lines = [trace.lines["memory"] for trace in (now, *before)]
     largest = max((float(line.high[known].max()) for line in lines if (known := ~np.isnan(line.high)).any()), default=0)
     unit, factor = ("GiB", 2**30) if largest >= 2 * 2**30 else ("MiB", 2**20)
     first, *rest = (line.times(1 / factor) for line in lines)
-    marks = [*_current("memory", first, now.each)]
+    marks = [*_current("memory", first, now.each, own)]
     marks += [_mean("memory", line, style) for line, style in zip(rest, styles, strict=True)]
     title = [(_memory_words(run, now), None)]
     return _plot(title, marks, unit, 4, now, lambda value: size(value * factor), ("memory",))
@@ -325,8 +367,8 @@ def _rate_words(run, now):
     return _(task_of(run.recipe).rate, rate=number(now.latest["images_per_s"]))
 
 
-def _rate_plot(run, now, before, styles):
-    marks = [*_current("images_per_s", now.lines["images_per_s"], now.each)]
+def _rate_plot(run, now, before, own, styles):
+    marks = [*_current("images_per_s", now.lines["images_per_s"], now.each, own)]
     marks += [
         _mean("images_per_s", trace.lines["images_per_s"], style) for trace, style in zip(before, styles, strict=True)
     ]
@@ -334,13 +376,13 @@ def _rate_plot(run, now, before, styles):
     return _plot(title, marks, "/s", 2, now, lambda value: f"{number(value)}/s", ("images_per_s",))
 
 
-def _learning_plot(run, now, before, styles, in_seconds):
-    marks = [*_current("loss", _joined(now.lines["loss"]), now.each)]
+def _learning_plot(run, now, before, own, styles, in_seconds):
+    marks = [*_current("loss", _joined(now.lines["loss"]), now.each, own)]
     marks += [_mean("loss", _joined(trace.lines["loss"]), style) for trace, style in zip(before, styles, strict=True)]
     if not np.isnan(now.validation_loss).all():
-        look = {"colour": VALIDATION, "width": 1, "dots": True}
+        look = {"colour": VALIDATION, "width": 1, "dots": True, "run": _("validation")}
         marks.append(Mark("validation_loss", now.epoch_ends, now.validation_loss, **look))
-    for trace, style in zip((*before, now), (*styles, {}), strict=True):  # the current run's dots are on top
+    for trace, style in zip((*before, now), (*styles, own), strict=True):  # the current run's dots are on top
         if not np.isnan(trace.accuracy).all():
             look = style | {"width": 1, "dots": True, "right": True}
             marks.append(Mark("validation_accuracy", trace.epoch_ends, trace.accuracy * 100, **look))
@@ -364,10 +406,10 @@ def _learning_plot(run, now, before, styles, in_seconds):
     return plot._replace(words=plot.words or _("the weights of epoch {n} were kept", n=int(best) + 1))
 
 
-def _current(name, line, each):
+def _current(name, line, each, style):
     if each > 1:
-        yield Mark(f"{name} band", line.x, line.high, line.low, opacity=0.2)
-    yield Mark(name, line.x, line.mean)
+        yield Mark(f"{name} band", line.x, line.high, line.low, opacity=0.2, colour=style["colour"])
+    yield Mark(name, line.x, line.mean, **style)
 
 
 def _mean(name, line, style):
@@ -402,7 +444,17 @@ def _plot(title, marks, unit, outlier, now, shown: Callable[[float], str], colum
         nothing = _("n/a on this machine")
     else:
         nothing = ""
-    return Plot(title, marks, axis, _right_scale(marks), clipped, words, nothing)
+    return Plot(title, marks, axis, _right_scale(marks), clipped, words, nothing, shown)
+
+
+def _mean_between(mark, low, high):
+    """The mean of a line's points between two places; between its points, the value on the line; else nan."""
+    known = ~np.isnan(mark.y)
+    x, y = mark.x[known], mark.y[known]
+    inside = (x >= low) & (x <= high)
+    if inside.any():
+        return float(y[inside].mean())
+    return float(np.interp((low + high) / 2, x, y, math.nan, math.nan)) if len(x) else math.nan
 
 
 def _limits(marks, outlier):

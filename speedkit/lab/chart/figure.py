@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from speedkit.lab.chart.content import prepare
+from speedkit.lab.chart.content import View, prepare
 from speedkit.lab.picture import INK, drawing
 from speedkit.run import Run
 
@@ -15,13 +15,13 @@ FIGURE_INK = "#222222"  # what INK is on the figure's white
 PLAIN = {"fontsize": 8.5, "parse_math": False, "color": FIGURE_INK}
 
 
-def figure(run: Run, earlier: Sequence[Run] = (), in_seconds: bool = False):
+def figure(run: Run, earlier: Sequence[Run] = (), view: View | None = None):
     """The chart as a ``matplotlib.figure.Figure`` without pyplot: 900 x 560 pixels, and more for the bars of memory."""
     with drawing():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        chart = prepare(run, earlier, in_seconds)
+        chart = prepare(run, earlier, view)
         below = 0.3 + 0.18 * len(chart.bars) if chart.bars else 0.0  # inches
         height = 5.6 + below
         drawn = Figure(figsize=(9, height), dpi=100)
@@ -144,13 +144,13 @@ def _figure_dash(mark):
 _render_pool = ThreadPoolExecutor(1, "figures")
 
 
-def png(run: Run, earlier: Sequence[Run] = (), in_seconds: bool = False) -> bytes:
+def png(run: Run, earlier: Sequence[Run] = (), view: View | None = None) -> bytes:
     """The static figure as a PNG image. May be called from any thread; it is always drawn in the same one."""
-    return _render_pool.submit(_png, run, earlier, in_seconds).result()
+    return _render_pool.submit(_png, run, earlier, view).result()
 
 
-def _png(run, earlier, in_seconds):
+def _png(run, earlier, view):
     with drawing():
         image = io.BytesIO()
-        figure(run, earlier, in_seconds).savefig(image, format="png")
+        figure(run, earlier, view).savefig(image, format="png")
         return image.getvalue()

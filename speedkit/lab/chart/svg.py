@@ -1,48 +1,57 @@
-"""The live chart, as SVG text."""
+"""The live chart, as HTML: four drawings in SVG, side by side where there is room and else one below the other."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
 
-from speedkit.lab.chart.content import known_pieces, prepare
-from speedkit.lab.svg import cut, drawing, element, group, in_rows, path, text, wide
+from speedkit.lab.chart.content import View, known_pieces, prepare
+from speedkit.lab.svg import cut, element, group, path, text
 from speedkit.run import Run
+from speedkit.support.messages import language
 
 LEFT, RIGHT, ABOVE, BELOW, HEIGHT = 116, 84, 80, 66, 300  # margins and height of the plotting area, in half pixels
-FONT, SMALL, LEGEND_ROW, BAR_ROW, CHARACTER, KEY = 25, 25, 36, 34, 13.5, 70
+WIDTH, FONT, SMALL, BAR_ROW = 900, 25, 25, 34  # of one drawing
+LETTERS = "font-size:12.5px;line-height:1.4;margin:0 0 0 2px"
+# Two columns as soon as letters are 11 pixels high in both, never three; a drawing alone in its row does not fill it.
+COLUMNS = "display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,max(396px,40%)),1fr));gap:0 8px"
+WHOLE_ROW, ROW = "grid-column:1/-1", "display:flex;flex-wrap:wrap;gap:0 16px"
 
 
-def svg(run: Run, earlier: Sequence[Run] = (), width: int = 900, in_seconds: bool = False) -> Markup:
-    """The chart as one SVG element, ``width`` pixels wide before it is fitted to its column."""
-    chart = prepare(run, earlier, in_seconds)
-    whole = 2 * width
-    parts, top = _legend(chart.legend, whole)
-    for i, plot in enumerate(chart.plots):
-        x, y = (i % 2) * whole // 2, top + (i // 2) * (ABOVE + HEIGHT + BELOW)
-        parts.append(group(x + LEFT, y + ABOVE, *_plot(plot, chart.x, chart.x_title, whole // 2 - LEFT - RIGHT)))
-    height = top + 2 * (ABOVE + HEIGHT + BELOW)
+def svg(run: Run, earlier: Sequence[Run] = (), view: View | None = None) -> Markup:
+    """The chart as one HTML element, as wide as its column. Of a run that has ended, values are read by pointing."""
+    chart = prepare(run, earlier, view)
+    legend = element("div", *map(_key, chart.legend), style=f"{LETTERS};{ROW};{WHOLE_ROW}")
+    parts = [legend, *(_drawing(_plot(plot, chart), ABOVE + HEIGHT + BELOW, ABOVE) for plot in chart.plots)]
     if chart.bars:
-        parts.append(group(LEFT, height + 16, *_bars(chart, whole - LEFT - RIGHT)))
-        height += 76 + BAR_ROW * len(chart.bars)
-    height += 36
-    parts.append(text(LEFT, height - 12, chart.caption))
-    look = {"font_size": SMALL, "stroke_linecap": "round"}
-    return drawing(parts, whole, height, chart.words, class_="sk-chart", data_n=chart.count, **look)
+        high = 66 + BAR_ROW * len(chart.bars)
+        bars = _bars(chart, WIDTH - LEFT - RIGHT)
+        parts.append(element("div", _drawing(bars, high, 16), style=WHOLE_ROW))
+    parts.append(element("p", chart.caption, style=f"{LETTERS};{WHOLE_ROW}"))
+    says = {"role": "img", "aria_label": chart.words, "lang": language(), "data_n": chart.count}
+    return element("div", *parts, class_="sk-chart", style=COLUMNS, **says)
 
 
-def _legend(legend, whole):
-    """The keys of the runs, in as many rows as they need; and the height of these rows."""
-    labels = [cut(label, 110) for label, __ in legend]
-    places = in_rows([KEY + wide(label) * CHARACTER for label in labels], LEFT, whole, 30)
-    parts, row = [], 0
-    for label, (__, mark), (x, row) in zip(labels, legend, places, strict=True):
-        y = LEGEND_ROW * row + 24
-        parts += [path(f"M{x:g} {y - 8}h56", **_stroke(mark)), text(x + KEY, y, label, size=FONT)]
-    return parts, LEGEND_ROW * (row + 1)
+def _key(entry):
+    """The key of a run: a piece of its line, and its label."""
+    label, mark = entry
+    line = element("svg", path("M0 8h56", **_stroke(mark)), viewBox="0 0 60 16", width="30", height="8", xmlns=SVG)
+    return element("span", line, f" {cut(label, 110)}")
 
 
-def _plot(plot, steps, x_title, width):
+SVG = "http://www.w3.org/2000/svg"
+
+
+def _drawing(parts, height, above):
+    """One drawing, its origin ``above`` below its top."""
+    look = {"font_size": SMALL, "fill": "currentColor", "stroke_linecap": "round", "stroke_linejoin": "round"}
+    size = {"viewBox": f"0 0 {WIDTH} {height}", "width": "100%", "style": "max-width:640px"}
+    return element("svg", group(LEFT, above, *parts), xmlns=SVG, **size, **look)
+
+
+def _plot(plot, chart):
+    steps, width = chart.x, WIDTH - LEFT - RIGHT
+
     def place(x, shares):
         """Units right and down in the plotting area: int64 [points, 2]; the caller leaves out nan shares."""
         return np.rint(np.column_stack((steps.share(x) * width, (1 - shares) * HEIGHT))).astype(int)
@@ -59,7 +68,7 @@ def _plot(plot, steps, x_title, width):
     for tick, words in steps.ticks.items():
         x = round(steps.share(tick) * width)
         parts.append(text(x, HEIGHT + 28, words, "end" if x > width - 40 else "middle"))
-    parts.append(text(width, HEIGHT + 54, x_title, "end"))
+    parts.append(text(width, HEIGHT + 54, chart.x_title, "end"))
     for mark in plot.marks:
         parts += _mark(mark, plot.right if mark.right else plot.left, place)
     if len(plot.clipped):
@@ -71,7 +80,16 @@ def _plot(plot, steps, x_title, width):
         parts.append(text(width // 2, HEIGHT // 2 - 14, plot.words, "middle", FONT))
     elif plot.words:
         parts.append(text(0, -22, plot.words))
-    return parts
+    return [*parts, *_readings(plot.readings(steps, chart.x_title), width)] if chart.over else parts
+
+
+def _readings(readings, width):
+    """Unseen strips side by side: pointing at one shows the values there."""
+    across = width / len(readings)
+    for i, words in enumerate(readings):
+        if words:
+            strip = f"M{across * i:g} 0h{across:g}v{HEIGHT}h{-across:g}z"
+            yield path(strip, element("title", words), fill_opacity="0")
 
 
 def _bars(chart, width):
