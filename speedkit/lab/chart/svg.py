@@ -24,9 +24,9 @@ def svg(run: Run, earlier: Sequence[Run] = (), view: View | None = None) -> Mark
     legend = element("div", *map(_key, chart.legend), style=f"{LETTERS};{ROW};{WHOLE_ROW}")
     parts = [legend, *(_drawing(_plot(plot, chart), ABOVE + HEIGHT + BELOW, ABOVE) for plot in chart.plots)]
     if chart.bars:
-        high = 66 + BAR_ROW * len(chart.bars)
-        bars = _bars(chart, WIDTH - LEFT - RIGHT)
-        parts.append(element("div", _drawing(bars, high, 16), style=WHOLE_ROW))
+        title = element("div", *map(_named, chart.bars_title), style=f"{LETTERS};{ROW}")
+        bars = _drawing(_bars(chart, WIDTH - LEFT - RIGHT), BAR_ROW * len(chart.bars) + 10, 4, widest=480)
+        parts.append(element("div", title, bars, style=WHOLE_ROW))
     parts.append(element("p", chart.caption, style=f"{LETTERS};{WHOLE_ROW}"))
     says = {"role": "img", "aria_label": chart.words, "lang": language(), "data_n": chart.count}
     return element("div", *parts, class_="sk-chart", style=COLUMNS, **says)
@@ -42,10 +42,15 @@ def _key(entry):
 SVG = "http://www.w3.org/2000/svg"
 
 
-def _drawing(parts, height, above):
-    """One drawing, its origin ``above`` below its top."""
+def _named(piece):
+    words, colour = piece
+    return element("span", *[element("span", "■ ", style=f"color:{colour}")] * bool(colour), words)
+
+
+def _drawing(parts, height, above, widest=640):
+    """One drawing, its origin ``above`` below its top, at most ``widest`` pixels wide."""
     look = {"font_size": SMALL, "fill": "currentColor", "stroke_linecap": "round", "stroke_linejoin": "round"}
-    size = {"viewBox": f"0 0 {WIDTH} {height}", "width": "100%", "style": "max-width:640px"}
+    size = {"viewBox": f"0 0 {WIDTH} {height}", "width": "100%", "style": f"max-width:{widest}px"}
     return element("svg", group(LEFT, above, *parts), xmlns=SVG, **size, **look)
 
 
@@ -94,9 +99,9 @@ def _readings(readings, width):
 
 def _bars(chart, width):
     """A bar for each run, its parts side by side; the longest takes half of the width, and words stand beside it."""
-    parts, longest = [_title(chart.bars_title, 24)], max(bar.total for bar in chart.bars)
+    parts, longest = [], max(bar.total for bar in chart.bars)
     for row, bar in enumerate(chart.bars):
-        x, y = 0, 44 + BAR_ROW * row
+        x, y = 0, BAR_ROW * row
         for size, colour in bar.parts:
             across = round(width / 2 * size / longest)
             drawn = max(0, across - 2)  # a gap tells neighbours apart
@@ -106,12 +111,12 @@ def _bars(chart, width):
     return parts
 
 
-def _title(title, y=-50):
+def _title(title):
     pieces = []
     for words, key in title:
         pieces += [Markup("&#160; ")] if pieces else []
         pieces += [element("tspan", "■ ", fill=key), words] if key else [words]
-    return element("text", *pieces, y=y, font_size=FONT)
+    return element("text", *pieces, y=-50, font_size=FONT)
 
 
 def _mark(mark, axis, place):
