@@ -56,6 +56,20 @@ def test_the_runs_of_a_cell_share_one_chart_which_stays_as_a_picture(shown):
     assert "batch norm" in shown[-1][TEXT]
 
 
+def test_the_first_run_of_a_cell_stays_on_the_axes_however_many_follow(shown, monkeypatch):
+    drawn = {}
+
+    def frame(cell, run, earlier):
+        drawn[run.recipe.batch_size] = earlier
+        return 0.0
+
+    monkeypatch.setattr(live._Cell, "frame", frame)
+    for size in (16, 17, 18, 19, 20, 21, 22):
+        fitted(Recipe(**QUICK | {"batch_size": size}))
+    assert [run.recipe.batch_size for run in drawn[22]] == [16, 19, 20, 21]
+    assert [run.recipe.batch_size for run in live._cell.fitted] == [16, 19, 20, 21, 22]
+
+
 def test_frames_take_none_of_a_run_s_time(shown, monkeypatch):
     monkeypatch.setattr(live._Cell, "frame", lambda *__: 100.0)  # it says so, and the run's clock must leave it out
     run = fitted(Recipe(**QUICK))

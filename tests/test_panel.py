@@ -517,6 +517,7 @@ def test_forget_keeps_the_run_that_is_shown(panel):
     assert panel.runs == [last]
     assert "> this run: ram cache<" in panel.picture.value
     assert "> baseline<" not in panel.picture.value
+    assert "baseline" not in panel._keepsake["text/plain"]  # nor in what the notebook keeps
 
 
 def test_forget_during_a_run_leaves_it_alone(endless):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
+from functools import cached_property
 from importlib import import_module
 
 from IPython import get_ipython
@@ -86,7 +87,6 @@ class _Cell:
 
     def __init__(self):
         self.due, self.handle, self.stays = None, None, True
-        self.view = None  # made with the first chart
         self.fitted: list[Run] = []  # newest last
 
     def frame(self, run, earlier) -> float:
@@ -95,7 +95,7 @@ class _Cell:
             self.due = began + AFTER
         if began < self.due or not run.count:
             return 0.0
-        self.show(_moving(run, earlier, self._view()))
+        self.show(_moving(run, earlier, self.view))
         spent = clock() - began
         self.due = began + max(FRAME, spent / SHARE)
         return spent
@@ -107,16 +107,16 @@ class _Cell:
             self.handle.update(output, raw=True)
         self.stays = stays
 
-    def _view(self):
+    @cached_property
+    def view(self):
         from speedkit.lab import chart
 
-        self.view = self.view or chart.View()
-        return self.view
+        return chart.View()
 
     def end(self):
         if not self.stays:
             *earlier, last = self.fitted or [None]
-            self.show(_picture(last, earlier, self._view()) if last else NOTHING)  # a comparison shows its own result
+            self.show(_picture(last, earlier, self.view) if last else NOTHING)  # a comparison shows its own result
 
 
 _cell: _Cell | None = None
@@ -133,8 +133,12 @@ def frame(run: Run, earlier=()) -> float:
 def keep(run: Run):
     """Keeps a run that has ended on the chart of the running cell, for those that follow."""
     if _cell is not None and run.count >= FEW:
-        first, *others = [each for each in _cell.fitted if each is not run] or [None]
-        _cell.fitted = [*filter(None, [first]), *others[1 - EARLIER :], run]  # the first is what the others differ from
+        _cell.fitted = [*_beside([each for each in _cell.fitted if each is not run]), run]
+
+
+def _beside(runs):
+    """The runs of a cell that stay on the axes: the first, which the others are compared with, and the newest."""
+    return [*runs[:1], *runs[1:][1 - EARLIER :]]
 
 
 def forget():
@@ -160,7 +164,7 @@ def fitting(records, run: Run):
 
 
 def _drawing(records, run, cell):
-    earlier = cell.fitted[-EARLIER:]
+    earlier = _beside(cell.fitted)
     with closing(records):
         for record in records:
             yield record

@@ -32,7 +32,7 @@ class OnAxes:
         self.choices, self.buttons = widgets.Box([self.axis, self.baseline]), widgets.Box()
         self.choices.add_class("sk-switches")
         self.buttons.add_class("sk-runs")
-        self.list([])
+        self.offer([])
 
     @property
     def against(self) -> Run | None:
@@ -40,13 +40,13 @@ class OnAxes:
         return self.baseline.value
 
     def earlier(self, shown: Run | None) -> list[Run]:
-        """The runs on the axes beside the shown one: the newest that are not hidden, and the one compared with."""
+        """The runs on the axes beside the shown one: the newest and the one compared with, unless they are hidden."""
         others = [run for run in self.runs if run is not shown and run not in self._hidden]
         pinned = [run for run in others[:-EARLIER] if run is self.against]
         return [*pinned, *others[-EARLIER:][len(pinned) :]]
 
-    def list(self, runs: list[Run]):
-        """Lists these runs to choose from."""
+    def offer(self, runs: list[Run]):
+        """Lists the runs to choose from, in place of those listed before."""
         chosen = self.against if self.against in runs else next(iter(runs), None)
         before = dict(zip(self.runs, self.buttons.children, strict=True))
         self.runs, self._hidden = [*runs], [run for run in self._hidden if run in runs]

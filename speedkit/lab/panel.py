@@ -204,8 +204,8 @@ class Panel:
         """Removes the earlier runs from the axes and from ``runs``; the latest one stays."""
         with self._frames:
             self.runs = [run for run in self.runs if run is self._shown]
-            self.on_axes.list(self.runs)
-            self._draw()
+            self.on_axes.offer(self.runs)
+            self._look_again()
 
     def _begin(self, recipe):
         stop_all()  # this panel's own run too: its last frame is then drawn before the new run's first one
@@ -274,9 +274,8 @@ class Panel:
                 run.note(note)
             if run.count:
                 self.runs.append(run)
-                self.on_axes.list(self.runs)
-                self._draw()
-                self._keep()
+                self.on_axes.offer(self.runs)
+                self._look_again()
             else:  # nothing to draw: the previous run stays
                 self._shown = self.runs[-1] if self.runs else None
                 self._draw()
@@ -302,7 +301,7 @@ class Panel:
     # Showing
 
     def _look_again(self):
-        """After a choice of what is on the axes."""
+        """Draws the chart after a change of what is on the axes, and keeps its picture."""
         with self._frames:
             self._draw()
             self._keep()

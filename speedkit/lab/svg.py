@@ -12,6 +12,8 @@ from markupsafe import Markup, escape
 
 from speedkit.support.messages import language
 
+NAMESPACE = "http://www.w3.org/2000/svg"
+
 
 def element(name: str, *children, **attributes) -> Markup:
     """One element. ``text_anchor`` is written text-anchor, ``class_`` class; an attribute that is None is left out."""
@@ -50,7 +52,7 @@ def drawing(parts: Iterable[Markup], width: int, height: float, words: str, **at
     return element(
         "svg",
         *parts,
-        xmlns="http://www.w3.org/2000/svg",
+        xmlns=NAMESPACE,
         lang=language(),
         role="img",
         aria_label=words,

@@ -1,4 +1,4 @@
-"""The chart of a run and earlier ones: live as SVG text, in words, and as a figure once the run has ended."""
+"""The chart of a run and earlier ones: live as HTML with SVG, in words, and as a figure once the run has ended."""
 
 from speedkit.lab.chart.content import View, text
 from speedkit.lab.chart.figure import figure, png

@@ -258,12 +258,11 @@ class View:
         """Of earlier runs, at most :data:`EARLIER_RUNS` of them."""
         looks: dict[Run, tuple] = {}
         for run in sorted(earlier, key=lambda run: run not in self._dashes):  # who has dashes already keeps them
-            colour, place = self.style(run)["colour"], self._place(run)
-            wanted = [self._dashes.get(run, place), *range(place, place + len(EARLIER_DASHES))]
-            dashes = (EARLIER_DASHES[each % len(EARLIER_DASHES)] for each in wanted)
-            look = next(look for dash in dashes if (look := (colour, dash)) not in looks.values())
-            looks.setdefault(run, look)
-            self._dashes[run] = EARLIER_DASHES.index(looks[run][1])
+            colour, place = self.style(run)["colour"], self._place(run) % len(EARLIER_DASHES)
+            dashes = [*EARLIER_DASHES[place:], *EARLIER_DASHES[:place]]
+            wanted = [self._dashes.get(run, dashes[0]), *dashes]
+            looks[run] = next(look for dash in wanted if (look := (colour, dash)) not in looks.values())
+            self._dashes[run] = looks[run][1]
         return [{"colour": looks[run][0], "width": 1.6, "dash": looks[run][1]} for run in earlier]
 
     def _place(self, run):

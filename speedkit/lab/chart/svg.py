@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from speedkit.lab.chart.content import View, known_pieces, prepare
-from speedkit.lab.svg import cut, element, group, path, text
+from speedkit.lab.svg import NAMESPACE, cut, element, group, path, text
 from speedkit.run import Run
 from speedkit.support.messages import language
 
@@ -35,11 +35,10 @@ def svg(run: Run, earlier: Sequence[Run] = (), view: View | None = None) -> Mark
 def _key(entry):
     """The key of a run: a piece of its line, and its label."""
     label, mark = entry
-    line = element("svg", path("M0 8h56", **_stroke(mark)), viewBox="0 0 60 16", width="30", height="8", xmlns=SVG)
+    line = element(
+        "svg", path("M0 8h56", **_stroke(mark)), viewBox="0 0 60 16", width="30", height="8", xmlns=NAMESPACE
+    )
     return element("span", line, f" {cut(label, 110)}")
-
-
-SVG = "http://www.w3.org/2000/svg"
 
 
 def _named(piece):
@@ -51,7 +50,7 @@ def _drawing(parts, height, above, widest=640):
     """One drawing, its origin ``above`` below its top, at most ``widest`` pixels wide."""
     look = {"font_size": SMALL, "fill": "currentColor", "stroke_linecap": "round", "stroke_linejoin": "round"}
     size = {"viewBox": f"0 0 {WIDTH} {height}", "width": "100%", "style": f"max-width:{widest}px"}
-    return element("svg", group(LEFT, above, *parts), xmlns=SVG, **size, **look)
+    return element("svg", group(LEFT, above, *parts), xmlns=NAMESPACE, **size, **look)
 
 
 def _plot(plot, chart):
